@@ -1,0 +1,5 @@
+"""`python -m monitor` is `freezewatch`."""
+
+from monitor.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What each command does. `monitor.cli` declares them and imports from here when one is used."""

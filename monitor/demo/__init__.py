@@ -1,0 +1,1 @@
+"""The demo: a small real service to freeze, to break and to watch. Imports nothing by itself."""

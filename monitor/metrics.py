@@ -1,0 +1,197 @@
+"""Every metric name lives here. Fed with events and verdicts only after they are durable.
+
+The registry is passed in. Every label set exists from the start, at 0, so that a first leak is a step from
+0 to 1 that `increase()` sees. The window's id stands in `freezewatch_window_info` alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from monitor import __version__
+from monitor.drift.lambda_ import Trend
+from monitor.events import Event, Observed
+from monitor.judge import Judge
+from monitor.model import CRITERIA, Action, Decision, Phase, Status, Timeline, Verdict
+from monitor.plan import Plan, Planned
+from probes.base import Kind, Observation, Outcome
+
+OUTCOMES: Mapping[Kind, tuple[Outcome, ...]] = {
+    Kind.READ: (
+        Outcome.OK,
+        Outcome.FAILED,
+        Outcome.REFUSED,
+        Outcome.UNREACHABLE,
+        Outcome.SKIPPED,
+    ),
+    Kind.WRITE: (
+        Outcome.REFUSED,
+        Outcome.REFUSED_BADLY,
+        Outcome.QUEUED,
+        Outcome.ACCEPTED,
+        Outcome.LEAKED,
+        Outcome.LEAKED_BEHIND_REFUSAL,
+        Outcome.DROPPED,
+        Outcome.UNREACHABLE,
+        Outcome.SKIPPED,
+    ),
+    Kind.FLAG: (
+        Outcome.ON,
+        Outcome.OFF,
+        Outcome.UNKNOWN,
+        Outcome.UNREACHABLE,
+        Outcome.SKIPPED,
+    ),
+}
+PHASES = ("total", "dns", "connect", "tls", "first_byte", "body")
+SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+LATENESS = (0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
+STATUSES = (*Status, "WAIVED")
+
+
+class _ProbeMetrics:
+    """The series of one probe, looked up once."""
+
+    def __init__(self, metrics: "Metrics", probe: Planned) -> None:
+        labels = (probe.name, probe.kind.value, probe.surface)
+        self.runs = {o: metrics.runs.labels(*labels, o.value) for o in OUTCOMES[probe.kind]}
+        self.lateness = metrics.lateness.labels(probe.kind.value)
+        self.durations = {
+            phase: metrics.duration.labels(probe.name, probe.kind.value, phase) for phase in PHASES
+        }
+        self.attempts = (
+            {o: metrics.attempts.labels(probe.name, probe.surface, o.value) for o in self.runs}
+            if probe.kind is Kind.WRITE
+            else {}
+        )
+
+
+class Metrics:
+    """The metrics of one watched window in `registry`."""
+
+    def __init__(self, plan: Plan, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"freezewatch_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"freezewatch_{name}", text, labels, registry=registry)
+
+        by_probe = ("probe", "kind", "surface")
+        self.runs = counter("probe_runs_total", "Runs of a probe by outcome.", *by_probe, "outcome")
+        self.attempts = counter(
+            "write_attempts_total", "Write attempts by outcome.", "probe", "surface", "outcome"
+        )
+        self.duration = Histogram(
+            "freezewatch_probe_duration_seconds",
+            "How long the target took, by phase of the exchange; our own delay is taken out.",
+            ("probe", "kind", "phase"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.lateness = Histogram(
+            "freezewatch_probe_lateness_seconds",
+            "How long after its slot a probe started.",
+            ("kind",),
+            buckets=LATENESS,
+            registry=registry,
+        )
+        self.drift = gauge("answer_drift", "ΔS of the newest answer: 1 - cosine.", "probe")
+        self.slope = gauge("answer_drift_trend", "Slope of ΔS a sample (Theil-Sen).", "probe")
+        self.state = gauge("answer_state", "λ: 1 for the state that holds.", "probe", "state")
+        self.burn = gauge(
+            "error_budget_burn_rate", "How many times faster than allowed reads fail.", "lookback"
+        )
+        self.criterion = gauge("criterion_status", "1 for the verdict that holds.", "criterion", "status")
+        self.phase = gauge("window_phase", "1 for the phase that holds.", "phase")
+        self.opens = gauge("window_opens_timestamp_seconds", "When the window opens.")
+        self.closes = gauge("window_closes_timestamp_seconds", "When it closes, as extended.")
+        self.decision = gauge("decision", "1 for the advice that holds.", "action")
+        self.gate = gauge("gate_open", "1 when the gate is open.", "at")
+        self.coverage = gauge("coverage_ratio", "Share of the planned runs that were made.")
+        self.tick = gauge(
+            "watchdog_last_tick_timestamp_seconds",
+            "When the watchdog last judged durable evidence.",
+        )
+        self.ledger_failing = gauge("ledger_failing", "1 while the ledger takes no evidence.")
+        self.ledger_backlog = gauge("ledger_backlog_events", "Events that are not durable yet.")
+        self.embedder_up = gauge("embedder_up", "1 while the embedder answers.")
+        self.embedder_queue = gauge("embedder_queue_answers", "Answers that wait for an embedding.")
+        gauge("build_info", "The version that runs.", "version").labels(__version__).set(1)
+        window = plan.window
+        gauge("window_info", "The window that is watched.", "id", "title").labels(
+            window.id, window.title
+        ).set(1)
+        self.opens.set(window.opens)
+        self.closes.set(window.closes)
+        self._probes = {probe.name: _ProbeMetrics(self, probe) for probe in plan.probes}
+        self._measured = [probe.name for probe in plan.probes if probe.measured]
+        self._one_hot()
+
+    def _one_hot(self) -> None:
+        """Make every label set exist."""
+        for probe in self._measured:
+            self.drift.labels(probe).set(float("nan"))
+            self.slope.labels(probe).set(0)
+            for state in Trend:
+                self.state.labels(probe, state.value).set(state is Trend.INCONCLUSIVE)
+        for name in CRITERIA:
+            for status in STATUSES:
+                self.criterion.labels(name, str(status)).set(status == Status.INCONCLUSIVE)
+        for phase in Phase:
+            self.phase.labels(phase.value).set(phase is Phase.PLANNED)
+        for action in Action:
+            self.decision.labels(action.value).set(action is Action.HOLD)
+        for lookback in ("long", "short"):
+            self.burn.labels(lookback).set(0)
+        for at in ("close", "end"):
+            self.gate.labels(at).set(0)
+
+    def event(self, event: Event) -> None:
+        """Count one durable event."""
+        if isinstance(event, Observed) and event.observation.kind is not Kind.MEANING:
+            self._observation(event.observation)
+
+    def _observation(self, o: Observation) -> None:
+        series = self._probes.get(o.probe)
+        if series is None or o.outcome not in series.runs:
+            return
+        slots = o.figures.get("slots", 1) if o.outcome is Outcome.SKIPPED else 1
+        series.runs[o.outcome].inc(slots if isinstance(slots, int) else 1)
+        if series.attempts:
+            series.attempts[o.outcome].inc()
+        if o.outcome is Outcome.SKIPPED:
+            return
+        series.lateness.observe(o.lateness_s)
+        series.durations["total"].observe(o.duration_s)
+        for phase, seconds in o.phases.items():
+            if phase in series.durations:
+                series.durations[phase].observe(seconds)
+
+    def judged(self, now: float, judge: Judge, verdicts: Mapping[str, Verdict], decision: Decision) -> None:
+        """Show the newest verdicts, decision, trends and times."""
+        for name, verdict in verdicts.items():
+            shown: Any = "WAIVED" if verdict.waived is not None else verdict.status
+            for status in STATUSES:
+                self.criterion.labels(name, str(status)).set(status == shown)
+        for action in Action:
+            self.decision.labels(action.value).set(action is decision.action)
+        self.timeline(now, judge.timeline)
+        for lookback, rate in judge.reads.burn_rates().items():
+            self.burn.labels(lookback).set(rate)
+        for probe, (delta, trend, rate) in judge.meaning.trends().items():
+            if delta is not None:
+                self.drift.labels(probe).set(delta)
+            self.slope.labels(probe).set(rate)
+            for state in Trend:
+                self.state.labels(probe, state.value).set(state is trend)
+        ratio = verdicts["coverage"].figures.get("ratio")
+        self.coverage.set(ratio if isinstance(ratio, float | int) else 0.0)
+        self.tick.set(now)
+
+    def timeline(self, now: float, timeline: Timeline) -> None:
+        """Show the phase and the end."""
+        current = timeline.phase_at(now)
+        for phase in Phase:
+            self.phase.labels(phase.value).set(phase is current)
+        self.closes.set(timeline.closes)

@@ -1,0 +1,1 @@
+"""Telling people: one file per way. A notifier says whether trying again may help; it decides nothing."""

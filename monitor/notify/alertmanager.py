@@ -1,0 +1,66 @@
+"""Alertmanager, API v2. An alert is sent again while it fires, since Alertmanager forgets it otherwise."""
+
+import time
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import Field
+
+from monitor.model import iso
+from monitor.notify.base import Alert, Delivery, Notifier, NotifierSpec
+from monitor.notify.http import post
+from monitor.units import Positive
+from probes.request import Url
+
+SEVERITY = {"ROLL_BACK": "critical", "EXTEND": "warning"}
+
+
+class AlertmanagerSpec(NotifierSpec):
+    """`alertmanager: {url: "http://alertmanager:9093"}`."""
+
+    url: Url
+    labels: dict[str, str] = Field(default_factory=dict)
+    resend: Positive = 60.0
+
+    def notifier(self, client: httpx.AsyncClient) -> Notifier:
+        """A notifier that posts to `/api/v2/alerts`."""
+        return Alertmanager(self, client)
+
+
+class Alertmanager:
+    """Posts alerts; `endsAt` lies three resends ahead while firing, so that a dead watchdog resolves."""
+
+    def __init__(self, spec: AlertmanagerSpec, client: httpx.AsyncClient) -> None:
+        self._spec = spec
+        self._client = client
+        self._url = spec.url.rstrip("/") + "/api/v2/alerts"
+        self.name = f"alertmanager {urlsplit(spec.url).hostname}"
+        self.resend = spec.resend
+
+    async def tell(self, alert: Alert) -> Delivery:
+        """Post one alert."""
+        ends = alert.resolved_at or time.time() + 3 * self._spec.resend
+        labels = {
+            **self._spec.labels,
+            "alertname": "FreezewatchEscalation",
+            "window": alert.window_id,
+            "cause": alert.cause,
+            "severity": SEVERITY.get(alert.action, "warning"),
+        }
+        annotations = {
+            "summary": alert.summary,
+            "action": alert.action,
+            "since": iso(alert.since),
+            "description": "\n".join(str(item["what"]) for item in alert.evidence),
+        }
+        if alert.runbook:
+            annotations["runbook_url"] = alert.runbook
+        if alert.contact:
+            annotations["contact"] = alert.contact
+        payload = {
+            "labels": labels,
+            "annotations": annotations,
+            "startsAt": iso(alert.since),
+            "endsAt": iso(ends),
+        }
+        return await post(self._client, self._url, [payload])

@@ -1,0 +1,1 @@
+"""The JSON schemas of what is printed for machines, one file each; `freezewatch schema NAME` prints them."""

@@ -1,0 +1,1 @@
+"""Measuring: probes ask targets and return observations. Never imports `monitor`, never judges."""

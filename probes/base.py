@@ -1,0 +1,149 @@
+"""What every probe is and returns. Values only: no I/O, no judgement, no configuration.
+
+Times are seconds since the Unix epoch in UTC (`slot`, `started`) or plain seconds (`*_s`, `phases`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+Figure = str | float | int | bool | None | list[str]
+
+
+class Kind(StrEnum):
+    """What sort of question a probe asks; the closed list of DESIGN's contracts plus `meaning`."""
+
+    READ = "read"
+    WRITE = "write"
+    FLAG = "flag"
+    MEANING = "meaning"
+
+
+class Outcome(StrEnum):
+    """What came of one run."""
+
+    OK = "ok"
+    """A read was answered as promised, or an answer was measured."""
+    FAILED = "failed"
+    """A read was answered, but not as promised: a wrong status, no answer in the body."""
+    REFUSED = "refused"
+    """A write was blocked as promised, and its read-back shows no effect. A read refused by the
+    write guard has the same outcome; there it is a fault."""
+    REFUSED_BADLY = "refused_badly"
+    """A write was blocked, but the contract is broken: status, Retry-After or code."""
+    QUEUED = "queued"
+    """A write was accepted as an intent on a surface where that is allowed."""
+    ACCEPTED = "accepted"
+    """A write was accepted while writes are open, and its read-back shows it."""
+    LEAKED = "leaked"
+    """A write was accepted while frozen."""
+    LEAKED_BEHIND_REFUSAL = "leaked_behind_refusal"
+    """A write was refused, yet its read-back shows it applied."""
+    DROPPED = "dropped"
+    """A write was accepted, yet its read-back does not show it."""
+    UNREACHABLE = "unreachable"
+    """No answer, or an answer that proves nothing either way. Never a refusal."""
+    SKIPPED = "skipped"
+    """The probe did not ask: late, overlapping, stopped, or the watchdog's own network is gone."""
+    ON = "on"
+    """A flag reads true."""
+    OFF = "off"
+    """A flag reads false."""
+    UNKNOWN = "unknown"
+    """A flag answered something that is neither true nor false."""
+
+
+class Why(StrEnum):
+    """Why a run was skipped: the figure `why` beside the outcome `skipped`."""
+
+    LATE = "late"
+    """The watchdog did not come round to it in time."""
+    OVERLAP = "overlap"
+    """The run before is still in flight."""
+    STOPPED = "stopped"
+    """A leak was confirmed on this surface, which is left alone since."""
+    HARMFUL = "harmful"
+    """Nothing says how it could be undone."""
+    OWN_FAULT = "own_fault"
+    """The watchdog could not ask: its own network, files or memory."""
+    ERROR = "error"
+    """The probe itself failed: a mistake of ours."""
+
+
+LEAKS = frozenset({Outcome.LEAKED, Outcome.LEAKED_BEHIND_REFUSAL})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """The occasion of one run: when it was due, and what the plan expects at that time."""
+
+    slot: float
+    phase: str
+    frozen: bool
+    """True when the plan says writes are blocked now."""
+    freezing: bool = False
+    """True while the freeze may still be taking hold: an accepted write does not stop the probe."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observation:
+    """The immutable record of one probe run. Plain values: it crosses processes and disks."""
+
+    probe: str
+    kind: Kind
+    surface: str
+    outcome: Outcome
+    reason: str
+    slot: float
+    started: float
+    phase: str
+    lateness_s: float = 0.0
+    duration_s: float = 0.0
+    phases: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    answer: str | None = None
+    """The answer's text, for the meaning of it; kept apart from the record itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What a probe found out, before the caller adds when it ran and how late."""
+
+    outcome: Outcome
+    reason: str
+    duration_s: float = 0.0
+    phases: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    answer: str | None = None
+
+
+def skipped(why: Why, reason: str, *, slots: int = 1) -> Result:
+    """The result of a run that was not made; it may stand for several slots."""
+    return Result(outcome=Outcome.SKIPPED, reason=reason, figures={"why": why.value, "slots": slots})
+
+
+class Probe(Protocol):
+    """One question put to one target. `run` returns a result for whatever the target does.
+
+    It raises only for a mistake of our own; the caller records that as `skipped`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Unique in its window; the value of the label `probe`."""
+        ...
+
+    @property
+    def kind(self) -> Kind:
+        """What it asks."""
+        ...
+
+    @property
+    def surface(self) -> str:
+        """Where a write enters, or the name itself. At most one attempt is in flight for each."""
+        ...
+
+    async def run(self, run: Run) -> Result:
+        """Ask once."""
+        ...
