@@ -1,6 +1,7 @@
 """The HTTP flag probe: what does one replica of the read-only flag say? Never guesses."""
 
 import time
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -8,7 +9,8 @@ from probes.base import Kind, Outcome, Result, Run, Why, skipped
 from probes.http import Answer, ExchangeError, OwnFault, Transport
 from probes.jsonpath import JsonPath, find_all
 from probes.refusal import parsed
-from probes.request import HttpRequest, Url
+from probes.request import HttpRequest, Urls, ask
+from probes.shown import shown
 
 
 class FlagSpec(BaseModel):
@@ -18,7 +20,7 @@ class FlagSpec(BaseModel):
 
     http: HttpRequest
     at: JsonPath
-    replicas: list[Url] = []
+    replicas: Urls = []
     """The same question to further replicas: each is a probe of its own."""
 
     def each_replica(self, name: str) -> list[tuple[str, "FlagSpec"]]:
@@ -62,9 +64,7 @@ class HttpFlag:
         """Ask once: on, off, unknown (no boolean there), unreachable or skipped."""
         began = time.perf_counter()
         try:
-            answer = await self._transport.exchange(
-                self._request, timeout=self._timeout, verify=self._spec.http.verify_as
-            )
+            answer = await ask(self._transport, self._spec.http, self._request, self._timeout)
         except OwnFault as error:
             return skipped(Why.OWN_FAULT, error.reason)
         except ExchangeError as error:
@@ -95,4 +95,10 @@ def read_flag(answer: Answer, path: str) -> tuple[Outcome, str]:
         return Outcome.ON, "reads true"
     if found[0] is False:
         return Outcome.OFF, "reads false"
-    return Outcome.UNKNOWN, f"{str(found[0])[:60]!r} at {path} is neither true nor false"
+    return Outcome.UNKNOWN, f"{_named(found[0])} at {path} is neither true nor false"
+
+
+def _named(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return "null" if value is None else shown(value) if isinstance(value, str) else str(value)

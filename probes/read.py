@@ -4,18 +4,22 @@ It says whether the question was answered, in what time, with what text. Whether
 the same is not its business, and neither is whether the time is acceptable.
 """
 
+import hashlib
+import json
 import time
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from probes.base import Figure, Kind, Outcome, Result, Run, Why, skipped
-from probes.http import Answer, ExchangeError, OwnFault, Transport, follow
+from probes.http import Answer, ExchangeError, OwnFault, Transport
 from probes.jsonpath import JsonPath, find_all
 from probes.refusal import Class, Refusal, Statuses, judge, parsed
-from probes.request import HttpRequest
+from probes.request import HttpRequest, ask
+from probes.shown import writable
 
 IDS_KEPT = 50
+ID_LONGEST = 200
 
 
 class ReadSpec(BaseModel):
@@ -51,20 +55,7 @@ class HttpRead:
         spec = self._spec
         began = time.perf_counter()
         try:
-            if spec.http.follow_redirects:
-                answer = await follow(
-                    self._transport,
-                    self._request,
-                    timeout=self._timeout,
-                    verify=spec.http.verify_as,
-                )
-            else:
-                answer = await self._transport.exchange(
-                    self._request,
-                    timeout=self._timeout,
-                    fresh=spec.http.fresh or None,
-                    verify=spec.http.verify_as,
-                )
+            answer = await ask(self._transport, spec.http, self._request, self._timeout)
         except OwnFault as error:
             return skipped(Why.OWN_FAULT, error.reason)
         except ExchangeError as error:
@@ -112,7 +103,7 @@ def read_answer(answer: Answer, spec: ReadSpec) -> tuple[Outcome, str, str | Non
             return Outcome.FAILED, f"there is no answer at {spec.answer}", None, figures
     if spec.documents is not None:
         found = find_all(spec.documents, document)
-        figures["documents"] = [str(item)[:200] for item in found[:IDS_KEPT]]
+        figures["documents"] = [_identity(item) for item in found[:IDS_KEPT]]
     return Outcome.OK, "answered", text, figures | _facts(text, spec)
 
 
@@ -120,10 +111,16 @@ def _answered(status: int, spec: ReadSpec) -> bool:
     return status in spec.status if spec.status is not None else 200 <= status < 300
 
 
+def _identity(item: Any) -> str:
+    """A document's id as text; one that is too long to keep is known by its digest."""
+    text = writable(item if isinstance(item, str) else json.dumps(item))
+    return text if len(text) <= ID_LONGEST else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
 def as_text(found: list[Any]) -> str | None:
-    """The text of the values at a path, or None where there is none."""
-    texts = [item for item in found if isinstance(item, str)]
-    return "\n".join(texts) if texts else None
+    """The text of the values at a path, or None where there is none, or only blanks."""
+    text = "\n".join(writable(item) for item in found if isinstance(item, str))
+    return text if text.strip() else None
 
 
 def _facts(text: str | None, spec: ReadSpec) -> dict[str, Figure]:

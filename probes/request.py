@@ -2,28 +2,60 @@
 
 import json as jsonlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from probes.answer import Answer
+from probes.http import LAST_PORT, Transport, follow
+
 PLACEHOLDER = re.compile(r"\$\{(canary(?:_uuid|_int)?)\}")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD = re.compile(r"[\t\x20-\x7e]*")
+
+
+class _Url(str):
+    """A URL whose repr, which ends in logs and tracebacks, shows no user, password or query."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(bare(self))
+
+
+def bare(url: str) -> str:
+    """`url` without user, password, query and fragment."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", url).partition("?")[0].partition("#")[0]
 
 
 def _absolute(url: str) -> str:
-    bare = PLACEHOLDER.sub("0", url)
     try:
-        parsed = httpx.URL(bare)
+        parsed = httpx.URL(PLACEHOLDER.sub("0", url))
     except httpx.InvalidURL as error:
-        raise ValueError(f"{url!r} is no URL: {error}") from None
+        raise ValueError(f"{bare(url)!r} is no URL: {error}") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError(f"{url!r} is no absolute http:// or https:// URL")
-    return url
+        raise ValueError(f"{bare(url)!r} is no absolute http:// or https:// URL")
+    if (parsed.port or 80) > LAST_PORT:
+        raise ValueError(f"{bare(url)!r} names a port above {LAST_PORT}")
+    return _Url(url)
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    """What can go into a header. The value is not shown: it may be a secret."""
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for a header")
+        if not _FIELD.fullmatch(value):
+            raise ValueError(f"the header {name} holds a line break, or a character that is not ASCII")
+    return headers
 
 
 Url = Annotated[str, AfterValidator(_absolute)]
+Urls = list[Url]
+Headers = Annotated[dict[str, str], AfterValidator(_headers)]
 
 
 class HttpRequest(BaseModel):
@@ -33,10 +65,10 @@ class HttpRequest(BaseModel):
 
     url: Url
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] | None = None
-    headers: dict[str, str] = {}
-    json_: Annotated[Any, Field(alias="json")] = None
-    body: str | None = None
-    params: dict[str, str | int | float] = {}
+    headers: Headers = Field(default={}, repr=False)
+    json_: Annotated[Any, Field(alias="json", repr=False)] = None
+    body: str | None = Field(default=None, repr=False)
+    params: dict[str, str | int | float] = Field(default={}, repr=False)
     verify: bool | str = True
     """False to accept any certificate; a path to trust that file's authorities."""
     follow_redirects: bool = False
@@ -44,9 +76,12 @@ class HttpRequest(BaseModel):
     """True to open a connection for every request."""
 
     @model_validator(mode="after")
-    def _one_body(self) -> "HttpRequest":
+    def _one_of_each(self) -> "HttpRequest":
         if self.json_ is not None and self.body is not None:
             raise ValueError("json and body are two bodies: keep one")
+        named = httpx.URL(PLACEHOLDER.sub("0", self.url)).userinfo
+        if named and any(name.lower() == "authorization" for name in self.headers):
+            raise ValueError("the URL's user and the header Authorization are two credentials: keep one")
         return self
 
     @property
@@ -61,29 +96,45 @@ class HttpRequest(BaseModel):
     ) -> httpx.Request:
         """The request with `${…}` filled in from `values` and `headers` added under the user's own."""
 
-        def fill(item: Any) -> Any:
-            return _filled(item, values) if values else item
+        def fill(text: str) -> str:
+            return PLACEHOLDER.sub(lambda found: values[found[1]], str(text)) if values else str(text)
 
-        sent = {"Accept": "*/*", "Accept-Encoding": "identity"} | {
-            name.replace("_", "-"): value for name, value in headers.items()
-        }
-        sent = {k: v for k, v in sent.items() if k.lower() not in map(str.lower, self.headers)}
-        sent |= {name: fill(value) for name, value in self.headers.items()}
-        content: bytes | None = None
-        if self.json_ is not None:
-            content = jsonlib.dumps(fill(self.json_)).encode()
-            if not any(name.lower() == "content-type" for name in sent):
-                sent["Content-Type"] = "application/json"
-        elif self.body is not None:
-            content = str(fill(self.body)).encode()
-        method = self.method or ("POST" if content and default_method == "GET" else default_method)
+        content, media_type = self._content(values or {})
+        own = {"Accept": "*/*", "Accept-Encoding": "identity"} | media_type
+        own |= {name.replace("_", "-"): value for name, value in headers.items()}
+        stated = {name: fill(value) for name, value in self.headers.items()}
+        url = httpx.URL(fill(self.url))
+        if self.params:
+            added = str(httpx.QueryParams({name: fill(str(value)) for name, value in self.params.items()}))
+            url = url.copy_with(query=b"&".join(filter(None, [url.query, added.encode()])))
         return httpx.Request(
-            method,
-            fill(self.url),
-            params={name: fill(value) for name, value in self.params.items()} or None,
-            headers=sent,
+            self.method or ("POST" if content and default_method == "GET" else default_method),
+            url,
+            headers=_without(own, stated) | stated,
             content=content,
         )
+
+    def _content(self, values: Mapping[str, str]) -> tuple[bytes | None, dict[str, str]]:
+        if self.json_ is not None:
+            filled = _filled(self.json_, values) if values else self.json_
+            return jsonlib.dumps(filled).encode(), {"Content-Type": "application/json"}
+        if self.body is None:
+            return None, {}
+        return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), self.body).encode(), {}
+
+
+async def ask(transport: Transport, http: HttpRequest, request: httpx.Request, timeout: float) -> Answer:
+    """The answer to `request`, made of `http`, by the rules that `http` states."""
+    fresh = http.fresh or None
+    if http.follow_redirects:
+        return await follow(transport, request, timeout=timeout, verify=http.verify_as, fresh=fresh)
+    return await transport.exchange(request, timeout=timeout, verify=http.verify_as, fresh=fresh)
+
+
+def _without(headers: Mapping[str, str], taken: Iterable[str]) -> dict[str, str]:
+    """The headers whose names, in any case, are not taken."""
+    lowered = {name.lower() for name in taken}
+    return {name: value for name, value in headers.items() if name.lower() not in lowered}
 
 
 def _filled(item: Any, values: Mapping[str, str]) -> Any:
@@ -92,7 +143,7 @@ def _filled(item: Any, values: Mapping[str, str]) -> Any:
         whole = PLACEHOLDER.fullmatch(item)
         if whole and whole[1] == "canary_int":
             return int(values["canary_int"])
-        return PLACEHOLDER.sub(lambda found: values[found[1]], item)
+        return PLACEHOLDER.sub(lambda found: values[found[1]], str(item))
     if isinstance(item, Mapping):
         return {_filled(key, values): _filled(value, values) for key, value in item.items()}
     if isinstance(item, list):

@@ -7,7 +7,8 @@ writes are open again. At most one attempt is in flight for each surface; that l
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,10 +17,14 @@ from probes.base import LEAKS, Figure, Kind, Outcome, Result, Run, Why, skipped
 from probes.http import Answer, ExchangeError, OwnFault, Transport
 from probes.jsonpath import JsonPath, find_all
 from probes.refusal import Class, Judgement, Refusal, Statuses, judge, parsed
-from probes.request import HttpRequest
+from probes.request import HttpRequest, ask
 from probes.write.canary import Canary, canary
 
 Reason = Annotated[str, Field(min_length=3)]
+MAY_STAY = LEAKS | {Outcome.ACCEPTED, Outcome.QUEUED, Outcome.DROPPED}
+"""Outcomes after which the canary may stand in the store, now or a little later."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between two read-backs of one attempt, doubled from the one to the other."""
 
 
 class Absent(BaseModel):
@@ -81,6 +86,12 @@ class WriteSpec(BaseModel):
     queued: Statuses | None = None
     """Statuses with which this surface may accept a write as an intent while frozen."""
 
+    @model_validator(mode="after")
+    def _stays(self) -> "WriteSpec":
+        if self.http.follow_redirects:
+            raise ValueError("a write is not followed where it is redirected to: name the URL that takes it")
+        return self
+
 
 @dataclass(slots=True)
 class _Attempt:
@@ -88,9 +99,12 @@ class _Attempt:
 
     canary: Canary
     answer: Answer | None = None
+    unanswered: str | None = None
     judgement: Judgement | None = None
     present: bool | None = None
-    figures: dict[str, Figure] | None = None
+    unseen: str | None = None
+    """Why the read-back could not tell."""
+    undone: bool | None = None
 
 
 class HttpWrite:
@@ -129,24 +143,36 @@ class HttpWrite:
         """Attempt once, read back, undo what must not stay."""
         if not run.frozen:
             self.stopped = None
-            if not self._may_write_while_open():
+            if self._spec.undo is None:
                 return skipped(Why.HARMFUL, "no undo is configured: nothing is written while writes are open")
             await self._undo_what_is_owed()
         elif self.stopped is not None:
             return skipped(Why.STOPPED, self.stopped)
         began = time.perf_counter()
-        attempt = _Attempt(canary=canary(self._window, self.name, run.slot), figures={})
-        result = await self._attempt(attempt, run)
-        if result.outcome in LEAKS and run.frozen and not run.freezing:
-            self.stop(f"stopped after a confirmed leak: {result.reason}")
-        if not result.duration_s:
-            result = replace(result, duration_s=time.perf_counter() - began)
-        return result
+        attempt = _Attempt(canary=canary(self._window, self.name, run.slot))
+        try:
+            phases = await self._write(attempt)
+        except OwnFault as error:
+            return skipped(Why.OWN_FAULT, error.reason)
+        answered_s = time.perf_counter() - began
+        attempt.unseen = await self._read_back(attempt)
+        outcome, reason = self._outcome(attempt, run)
+        if attempt.present or outcome in MAY_STAY:
+            reason = await self._undone(attempt, reason)
+        elif attempt.answer is None and attempt.unseen is not None and self._spec.undo is not None:
+            self._owed[attempt.canary.text] = attempt.canary
+        if outcome in LEAKS and run.frozen and not run.freezing:
+            self.stop(f"stopped after a confirmed leak: {reason}")
+        return Result(
+            outcome=outcome,
+            reason=reason,
+            duration_s=attempt.answer.duration_s if attempt.answer else answered_s,
+            phases=phases,
+            figures=self._figures(attempt),
+        )
 
-    def _may_write_while_open(self) -> bool:
-        return self._spec.undo is not None
-
-    async def _attempt(self, attempt: _Attempt, run: Run) -> Result:
+    async def _write(self, attempt: _Attempt) -> Mapping[str, float]:
+        """The attempt itself: one request, no other. Returns its phases; raises OwnFault."""
         request = self._spec.http.build(
             "POST",
             attempt.canary.values,
@@ -154,84 +180,61 @@ class HttpWrite:
             Idempotency_Key=attempt.canary.idempotency_key,
             X_Freezewatch="canary",
         )
-        phases: dict[str, float] = {}
-        unanswered: str | None = None
         try:
             answer = await self._transport.exchange(
                 request, timeout=self._timeout, fresh=True, verify=self._spec.http.verify_as
             )
-            attempt.answer = answer
-            attempt.judgement = judge(answer, self._spec.refusal, closes=self._closes)
-            phases = answer.phases
-        except OwnFault as error:
-            return skipped(Why.OWN_FAULT, error.reason)
+        except OwnFault:
+            raise
         except ExchangeError as error:
-            unanswered, phases = error.reason, error.phases
-        problem = await self._read_back(attempt, accepted=self._accepted(attempt))
-        outcome, reason = self._outcome(attempt, run, unanswered, problem)
-        self._figures(attempt)
-        if attempt.present or outcome in LEAKS or outcome in (Outcome.ACCEPTED, Outcome.QUEUED):
-            reason = await self._undone(attempt, reason)
-        return Result(
-            outcome=outcome,
-            reason=reason,
-            duration_s=attempt.answer.duration_s if attempt.answer else 0.0,
-            phases=phases,
-            figures=attempt.figures or {},
-        )
+            attempt.unanswered = error.reason
+            return error.phases
+        attempt.answer = answer
+        attempt.judgement = judge(answer, self._spec.refusal, closes=self._closes)
+        return answer.phases
 
-    def _accepted(self, attempt: _Attempt) -> bool:
-        return attempt.judgement is not None and attempt.judgement.kind is Class.ACCEPTED
-
-    def _outcome(
-        self, attempt: _Attempt, run: Run, unanswered: str | None, problem: str | None
-    ) -> tuple[Outcome, str]:
+    def _outcome(self, attempt: _Attempt, run: Run) -> tuple[Outcome, str]:
         """The decision table: what was answered, what was found, what the plan expects."""
-        judgement, present = attempt.judgement, attempt.present
+        judgement, applied = attempt.judgement, attempt.present
         if judgement is None:
-            if present:
-                return (
-                    Outcome.LEAKED if run.frozen else Outcome.ACCEPTED,
-                    f"{unanswered}, yet applied",
-                )
-            return Outcome.UNREACHABLE, unanswered or "no answer"
+            reason = attempt.unanswered or "no answer"
+            if applied:
+                return Outcome.LEAKED if run.frozen else Outcome.ACCEPTED, f"{reason}, yet applied"
+            return Outcome.UNREACHABLE, reason
         if judgement.kind is Class.ACCEPTED:
-            return self._outcome_of_accepted(attempt, run, judgement, problem)
+            return self._outcome_of_accepted(attempt, run, judgement)
+        if applied:
+            other = judgement.kind is Class.OTHER and not run.frozen
+            leaked = Outcome.ACCEPTED if other else Outcome.LEAKED_BEHIND_REFUSAL
+            return leaked, f"{judgement.reason}, yet applied"
         if judgement.kind is Class.OTHER:
-            if present:
-                leaked = Outcome.LEAKED_BEHIND_REFUSAL if run.frozen else Outcome.ACCEPTED
-                return leaked, f"{judgement.reason}, yet applied"
             return Outcome.UNREACHABLE, judgement.reason
-        if present:
-            return Outcome.LEAKED_BEHIND_REFUSAL, f"{judgement.reason}, yet applied"
         if judgement.kind is Class.BROKEN:
             return Outcome.REFUSED_BADLY, judgement.reason
         if self._code is not None and judgement.code != self._code:
-            return (
-                Outcome.REFUSED_BADLY,
-                f"the code is {judgement.code!r} and was {self._code!r}: not stable",
-            )
-        if problem is not None:
-            return Outcome.UNREACHABLE, f"refused ({judgement.reason}), but not verified: {problem}"
+            unstable = f"the code is {judgement.code!r} and was {self._code!r}: not stable"
+            return Outcome.REFUSED_BADLY, unstable
+        if attempt.unseen is not None:
+            return Outcome.UNREACHABLE, f"refused ({judgement.reason}), but not verified: {attempt.unseen}"
         self._code = self._code or judgement.code
         return Outcome.REFUSED, judgement.reason
 
-    def _outcome_of_accepted(
-        self, attempt: _Attempt, run: Run, judgement: Judgement, problem: str | None
-    ) -> tuple[Outcome, str]:
+    def _outcome_of_accepted(self, attempt: _Attempt, run: Run, judgement: Judgement) -> tuple[Outcome, str]:
         status = attempt.answer.status if attempt.answer else 0
+        unseen = f" ({attempt.unseen})" if attempt.unseen else ""
         if run.frozen and self._spec.queued is not None and status in self._spec.queued:
-            return Outcome.QUEUED, f"{judgement.reason}: accepted as an intent"
+            if attempt.present:
+                return Outcome.LEAKED, f"{judgement.reason}: accepted as an intent, yet applied while frozen"
+            return Outcome.QUEUED, f"{judgement.reason}: accepted as an intent{unseen}"
         if attempt.present is False:
             return Outcome.DROPPED, f"{judgement.reason}, yet the read-back does not show it"
         if run.frozen:
-            unseen = f" ({problem})" if problem else ""
             return Outcome.LEAKED, f"{judgement.reason} while frozen{unseen}"
-        if problem is not None:
-            return Outcome.UNREACHABLE, f"{judgement.reason}, but not verified: {problem}"
+        if attempt.unseen is not None:
+            return Outcome.UNREACHABLE, f"{judgement.reason}, but not verified: {attempt.unseen}"
         return Outcome.ACCEPTED, judgement.reason
 
-    async def _read_back(self, attempt: _Attempt, *, accepted: bool) -> str | None:
+    async def _read_back(self, attempt: _Attempt) -> str | None:
         """Look for the canary; sets `present`. Returns why that could not be told, or None.
 
         A write that was accepted may take up to `within` to show; one that was refused is looked
@@ -243,19 +246,24 @@ class HttpWrite:
         if rule.http is None:
             return None
         deadline = time.perf_counter() + rule.within
+        pause = SHORTEST_PAUSE
         while True:
             problem = await self._look(attempt, rule, rule.http)
-            settled = attempt.present is True
-            if settled or time.perf_counter() >= deadline:
+            left = deadline - time.perf_counter()
+            if attempt.present or left <= 0:
                 return problem
-            await asyncio.sleep(min(0.1, rule.within / 4))
+            await asyncio.sleep(min(pause, left))
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _look(self, attempt: _Attempt, rule: ReadBack, http: HttpRequest) -> str | None:
         request = http.build("GET", attempt.canary.values, User_Agent=self._agent)
         try:
-            answer = await self._transport.exchange(
-                request, timeout=self._timeout, fresh=True, verify=http.verify_as
-            )
+            if http.follow_redirects:
+                answer = await ask(self._transport, http, request, self._timeout)
+            else:
+                answer = await self._transport.exchange(
+                    request, timeout=self._timeout, fresh=True, verify=http.verify_as
+                )
         except ExchangeError as error:
             attempt.present = None
             return f"the read-back failed: {error.reason}"
@@ -266,20 +274,18 @@ class HttpWrite:
 
     async def _undone(self, attempt: _Attempt, reason: str) -> str:
         """Take the canary away; what cannot be taken away now is owed until writes are open."""
-        problem = await self._undo(attempt.canary)
-        figures = attempt.figures if attempt.figures is not None else {}
-        figures["undone"] = problem is None
+        if self._spec.undo is None:
+            attempt.undone = False
+            return f"{reason}; not undone: no undo is configured"
+        problem = await self._undo(attempt.canary, self._spec.undo)
+        attempt.undone = problem is None
         if problem is None:
             return reason
-        if problem:
-            self._owed[attempt.canary.text] = attempt.canary
-        return f"{reason}; not undone: {problem or 'no undo is configured'}"
+        self._owed[attempt.canary.text] = attempt.canary
+        return f"{reason}; not undone: {problem}"
 
-    async def _undo(self, identity: Canary) -> str | None:
-        """None when the canary is gone; otherwise why not, empty when nothing says how."""
-        rule = self._spec.undo
-        if rule is None:
-            return ""
+    async def _undo(self, identity: Canary, rule: Undo) -> str | None:
+        """None when the canary is gone, or need not be taken away; otherwise why it is not."""
         if rule.http is None:
             return None
         request = rule.http.build("DELETE", identity.values, User_Agent=self._agent, X_Freezewatch="undo")
@@ -292,14 +298,26 @@ class HttpWrite:
         return None if answer.status in rule.status else f"the undo answered {answer.status}"
 
     async def _undo_what_is_owed(self) -> None:
+        """Pay what is owed, for no longer than one timeout: the rest waits for the next run."""
+        ends = time.perf_counter() + self._timeout
         for text, identity in list(self._owed.items()):
-            if await self._undo(identity) is None:
-                del self._owed[text]
+            problem = await self._undo(identity, self._spec.undo) if self._spec.undo else ""
+            del self._owed[text]
+            if problem is not None:
+                self._owed[text] = identity
+                return
+            if time.perf_counter() >= ends:
+                return
 
-    def _figures(self, attempt: _Attempt) -> None:
-        figures = attempt.figures if attempt.figures is not None else {}
-        figures["canary"] = attempt.canary.text
-        figures["owed"] = len(self._owed)
+    def _figures(self, attempt: _Attempt) -> dict[str, Figure]:
+        waived = self._spec.read_back is not None and self._spec.read_back.waived is not None
+        figures: dict[str, Figure] = {
+            "canary": attempt.canary.text,
+            "owed": len(self._owed),
+            "verified": attempt.present is not None or waived,
+        }
+        if attempt.undone is not None:
+            figures["undone"] = attempt.undone
         if attempt.answer is not None:
             figures["status"] = attempt.answer.status
         if attempt.judgement is not None:
@@ -307,8 +325,7 @@ class HttpWrite:
             figures["retry_after_s"] = attempt.judgement.retry_after_s
             if attempt.judgement.warnings:
                 figures["warnings"] = list(attempt.judgement.warnings)
-        rule = self._spec.read_back
-        figures["verified"] = attempt.present is not None or (rule is not None and bool(rule.waived))
+        return figures
 
 
 def seen(answer: Answer, absent: Absent, *, http_status_ok: bool) -> bool | None:

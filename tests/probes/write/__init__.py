@@ -1,0 +1,1 @@
+"""Write probes against stores that refuse, accept, leak, drop and break."""
