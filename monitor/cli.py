@@ -242,7 +242,8 @@ def main() -> None:
         from monitor.errors import FreezewatchError
 
         if isinstance(error, FreezewatchError):
-            print(f"freezewatch: {error}", file=sys.stderr)
+            place = getattr(error, "mistakes", None) is not None  # each line names its file already
+            print(error if place else f"freezewatch: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
         import traceback
 

@@ -7,7 +7,9 @@ import difflib
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -47,8 +49,14 @@ def read_plan(path: Path, environment: Mapping[str, str] | None = None) -> Plan:
     ]
     notify = _notifiers(document)
     _unique_names(probes, document)
+    redactor = _redactor(document)
     if document.mistakes or file is None:
-        raise ConfigError(sorted(document.mistakes, key=lambda m: (m.line, m.column)))
+        raise ConfigError(
+            [
+                replace(mistake, message=redactor.text(mistake.message))
+                for mistake in sorted(set(document.mistakes), key=lambda m: (m.line, m.column))
+            ]
+        )
     return Plan(
         file=path,
         window=file.window.window(),
@@ -59,10 +67,24 @@ def read_plan(path: Path, environment: Mapping[str, str] | None = None) -> Plan:
         embedder=file.embedder,
         listen=None if file.listen == "off" else file.listen,
         ledger=path.parent / (file.ledger or f"{file.window.id}.ledger"),
-        digest=hashlib.sha256(json.dumps(document.data, sort_keys=True).encode()).hexdigest()[:16],
-        redactor=_redactor(document),
+        digest=_digest(text, str(path)),
+        redactor=redactor,
         warnings=tuple(_warnings(probes, file, document)),
     )
+
+
+class _AsWritten(dict[str, str]):
+    """An environment in which every variable stands for itself."""
+
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        """`${name}`."""
+        return "${" + name + "}"
+
+
+def _digest(text: str, file: str) -> str:
+    """What names this configuration: its values as written, so that no secret is in it."""
+    written = load(text, file, _AsWritten()).data
+    return hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _whole(path: Path, message: str) -> ConfigError:
@@ -81,13 +103,16 @@ def _validated(model: type[M], data: Any, at: At, document: Document) -> M | Non
 
 def _mistake(model: type[BaseModel], detail: Any, at: At, document: Document) -> Mistake:
     where: At = (*at, *_known_steps(detail["loc"], at, document))
-    kind, key = detail["type"], str(detail["loc"][-1]) if detail["loc"] else ""
+    loc = [step for step in detail["loc"] if step != "[key]"]
+    kind, key = detail["type"], str(loc[-1]) if loc else ""
     if kind == "extra_forbidden":
         known = sorted(_keys_beside(model, detail["loc"]))
         return document.mistake(where, f"unknown key {key!r}{_hint(key, known)}")
     if kind == "missing":
         return document.mistake(where, f"{key!r} is missing")
     message = str(detail["msg"]).removeprefix("Value error, ")
+    if len(loc) > 1 and isinstance(loc[-1], int):
+        key = f"{loc[-2]}[{loc[-1]}]"
     shown = f"{key}: " if key and kind != "value_error" else ""
     return document.mistake(where, shown + message[0].lower() + message[1:])
 
@@ -253,6 +278,9 @@ def _warnings(probes: list[tuple[At, Planned]], file: File, document: Document) 
             nothing = "without undo nothing is written while writes are open"
             message = f"{probe.name}: {nothing}; reopen stays INCONCLUSIVE"
             yield document.mistake(at, message)
+    if file.window.closes + file.window.soak < time.time():
+        message = "the window is over: nothing would be asked"
+        yield document.mistake(("window", "closes"), message)
     if file.window.baseline == 0 and file.reads:
         message = "baseline is 0: reads and meaning have nothing to compare with"
         yield document.mistake(("window",), message)

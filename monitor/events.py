@@ -4,6 +4,8 @@ Each event is a frozen value here and `freezewatch.event/1` outside. Reading bac
 """
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +14,7 @@ from monitor.model import Act, Action, Phase, from_iso, iso
 from probes.base import Kind, Observation, Outcome
 
 SCHEMA = "freezewatch.event/1"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,9 +159,13 @@ def dumps(event: Event) -> str:
     """`event` as one line of JSON; numbers that JSON does not know become null."""
     body = to_json(event)
     try:
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        line = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        return json.dumps(_finite(body), ensure_ascii=False, separators=(",", ":"))
+        body = _finite(body)
+        line = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    if line.isascii() or _SURROGATE.search(line) is None:
+        return line
+    return json.dumps(body, separators=(",", ":"))  # half a character from outside has no UTF-8
 
 
 def _finite(value: Any) -> Any:
@@ -216,6 +223,11 @@ def loads(line: str) -> Event:
             raise ValueError(f"unknown event {other!r}")
 
 
+def _number(value: float | None) -> float:
+    """What was written as null was no number: it stays none."""
+    return math.nan if value is None else value
+
+
 def _read_observation(body: dict[str, Any]) -> Observation:
     return Observation(
         probe=body["probe"],
@@ -226,8 +238,8 @@ def _read_observation(body: dict[str, Any]) -> Observation:
         slot=from_iso(body["slot"]),
         started=from_iso(body["started"]),
         phase=body["phase"],
-        lateness_s=body["lateness_s"],
-        duration_s=body["duration_s"],
+        lateness_s=_number(body["lateness_s"]),
+        duration_s=_number(body["duration_s"]),
         phases=body["phases"],
         figures=body["figures"],
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from monitor.model import Colour, Phase, Status, Timeline, Verdict, colour
-from monitor.policy import for_close
+from monitor.policy import NOTHING_COUNTS, for_close
 
 At = Literal["close", "end"]
 SCHEMA = "freezewatch.gate/1"
@@ -57,6 +57,8 @@ def ask(at: At, now: float, timeline: Timeline, verdicts: Mapping[str, Verdict])
     if back is not None and at == "end":
         blocked.append(("window", Status.FAIL.value, f"rolled back by {back.who}: {back.reason}"))
         found = Colour.RED
+    if all(verdict.waived is not None for verdict in judged.values()):
+        blocked.append(("window", Status.INCONCLUSIVE.value, NOTHING_COUNTS))
     if found is Colour.GREEN:
         waits = _too_early(at, phase)
         if waits is not None:
@@ -70,7 +72,7 @@ def ask(at: At, now: float, timeline: Timeline, verdicts: Mapping[str, Verdict])
         open=found is Colour.GREEN,
         verdict=found,
         blocked_by=tuple(blocked),
-        settled=found is Colour.GREEN or failed_for_good or phase.over,
+        settled=found is Colour.GREEN or failed_for_good or phase.over or (back is not None and at == "end"),
     )
 
 

@@ -1,6 +1,7 @@
 """Evidence -> verdicts. Pure: no clock, no I/O. A replay of the same events gives the same verdicts."""
 
 from dataclasses import replace
+from math import isfinite
 
 from monitor.criteria.base import Criterion, unconfigured
 from monitor.criteria.coverage import Coverage
@@ -14,7 +15,7 @@ from monitor.freeze import Freeze
 from monitor.grid import Grid, staggered
 from monitor.model import CRITERIA, Colour, Status, Timeline, Verdict, colour, iso
 from monitor.plan import Plan
-from probes.base import LEAKS, Kind, Observation
+from probes.base import LEAKS, Kind, Observation, Outcome, Why, skipped
 
 MISSING = {
     "storage": "no storage audit",
@@ -31,6 +32,32 @@ def grids(plan: Plan) -> dict[str, Grid]:
     """The slots of every probe; the same after a restart."""
     slots = staggered(plan.window.begins, [probe.every for probe in plan.probes])
     return {probe.name: grid for probe, grid in zip(plan.probes, slots, strict=True)}
+
+
+_PROVES_HEALTH = frozenset({Outcome.OK, Outcome.REFUSED, Outcome.QUEUED, Outcome.ON})
+
+
+def _with_times(observation: Observation) -> Observation | None:
+    """`observation`, or what is left of it where a time is no number: bad news stays, good news is void.
+
+    None when it cannot be said when it was.
+    """
+    o = observation
+    if not (isfinite(o.slot) and isfinite(o.started)):
+        return None
+    if isfinite(o.duration_s) and isfinite(o.lateness_s):
+        return o
+    if o.outcome not in _PROVES_HEALTH:
+        return replace(o, duration_s=0.0, lateness_s=0.0)
+    said = skipped(Why.ERROR, "the record has no time that is a number")
+    return replace(
+        o,
+        outcome=said.outcome,
+        reason=said.reason,
+        figures=said.figures,
+        duration_s=0.0,
+        lateness_s=0.0,
+    )
 
 
 class Judge:
@@ -72,7 +99,10 @@ class Judge:
         elif isinstance(event, Observed):
             self._observe(event.observation)
 
-    def _observe(self, observation: Observation) -> None:
+    def _observe(self, recorded: Observation) -> None:
+        observation = _with_times(recorded)
+        if observation is None:
+            return
         frozen_at = self._freeze.observe(observation, self.timeline)
         if frozen_at != self.timeline.frozen_at:
             self.timeline = replace(self.timeline, frozen_at=frozen_at)
@@ -112,7 +142,7 @@ class Judge:
             act for act in self.timeline.acts if act.act == "accept" and act.criterion == verdict.criterion
         )
         if not accepts or not verdict.final or verdict.status is not Status.FAIL:
-            return replace(verdict, accepted=accepts)
+            return verdict
         newest = max(act.at for act in accepts)
         last = max((finding.last for finding in verdict.findings), default=verdict.since or 0.0)
         if last > newest:

@@ -11,6 +11,7 @@ were cut off as a whole: for that, keep the head that a report names.
 
 import hashlib
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -91,9 +92,17 @@ class LedgerFile:
                 self._db.execute("ROLLBACK")
             raise
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: it cannot be read: {error}") from None
+
     def about(self, key: str) -> str | None:
         """A fact about the ledger, such as the window it belongs to."""
-        row = self._db.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
+        with self._reading():
+            row = self._db.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else None
 
     def note(self, key: str, value: str) -> None:
@@ -114,7 +123,7 @@ class LedgerFile:
                 rows.append((seq, digest, body))
             self._db.executemany("INSERT INTO records VALUES (?, ?, ?)", rows)
             texts = {
-                str(event.observation.figures["answer"]): event.observation.answer
+                str(event.observation.figures["answer"]): _storable(event.observation.answer)
                 for event in events
                 if isinstance(event, Observed) and event.observation.answer is not None
             }
@@ -131,59 +140,101 @@ class LedgerFile:
 
     def head(self) -> Head:
         """The newest link."""
-        last, link = self._last()
+        with self._reading():
+            last, link = self._last()
         return Head(records=last, link=link.hex())
 
     def events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
         """Every event behind record `after`, in order."""
-        rows = self._db.execute("SELECT seq, body FROM records WHERE seq > ? ORDER BY seq", (after,))
-        for seq, body in rows:
-            try:
-                yield int(seq), loads(body)
-            except (ValueError, KeyError, TypeError) as error:
-                raise LedgerBroken(int(seq), f"it cannot be read: {error}") from None
+        with self._reading():
+            rows = self._db.execute("SELECT seq, body FROM records WHERE seq > ? ORDER BY seq", (after,))
+            for seq, body in rows:
+                try:
+                    event = loads(body)
+                except (ValueError, KeyError, TypeError) as error:
+                    raise LedgerBroken(int(seq), f"it cannot be read: {error}") from None
+                yield int(seq), event
 
     def answer(self, name: str) -> str | None:
         """The text of an answer by its id."""
-        row = self._db.execute("SELECT text FROM answers WHERE id = ?", (name,)).fetchone()
-        return str(row[0]) if row else None
+        with self._reading():
+            row = self._db.execute("SELECT text FROM answers WHERE id = ?", (name,)).fetchone()
+        return _stored(row[0]) if row else None
 
     def verify(self) -> Head:
         """Check every record, link and answer. Raises LedgerBroken with the first that is wrong."""
+        with self._reading():
+            return self._verified()
+
+    def _verified(self) -> Head:
+        named: dict[str, int] = {}
         with closing(self._db.cursor()) as cursor:
             expected, link, digests = 1, GENESIS, b""
             ends = iter(cursor.execute("SELECT first, last, link FROM batches ORDER BY last").fetchall())
             batch = next(ends, None)
-            for seq, digest, body in self._db.execute("SELECT * FROM records ORDER BY seq"):
+            for seq, digest, raw in self._db.execute(_BYTES_OF_RECORDS):
                 if seq != expected:
                     raise LedgerBroken(expected, "it is missing")
-                if _digest(seq, body) != bytes(digest):
+                if raw is None or _digest_of(seq, raw) != digest:
                     raise LedgerBroken(seq, "its content was changed")
                 if batch is None:
                     raise LedgerBroken(seq, "no link of the chain covers it")
                 digests += digest
+                for name in _NAMES_ANSWER.findall(raw):
+                    named.setdefault(name.decode(), seq)
                 if seq == batch[1]:
                     link = hashlib.sha256(link + digests).digest()
-                    if link != bytes(batch[2]):
+                    if link != batch[2]:
                         raise LedgerBroken(batch[0], f"the link over records {batch[0]} to {seq} is wrong")
                     digests, batch = b"", next(ends, None)
                 expected += 1
             if batch is not None:
                 raise LedgerBroken(expected, "it is missing: the chain goes on")
-        self._verify_answers()
+        self._verify_answers(named)
         return Head(records=expected - 1, link=link.hex())
 
-    def _verify_answers(self) -> None:
-        for name, text in self._db.execute("SELECT id, text FROM answers"):
-            if answer_id(text) != name:
-                row = self._db.execute(
-                    "SELECT min(seq) FROM records WHERE instr(body, ?)", (name,)
-                ).fetchone()
-                raise LedgerBroken(int(row[0] or 0), f"the answer {name} that it names was changed")
+    def _verify_answers(self, named: dict[str, int]) -> None:
+        """`named`: the answers that records name, each with the first of these records."""
+        broken = []
+        kept = set()
+        for name, raw in self._db.execute("SELECT id, CAST(text AS BLOB) FROM answers"):
+            kept.add(name)
+            if raw is None or hashlib.sha256(raw).hexdigest()[:24] != name:
+                broken.append((named.get(name, 0), f"the answer {name} that it names was changed"))
+        broken += [
+            (seq, f"the answer {name} that it names is missing")
+            for name, seq in named.items()
+            if name not in kept
+        ]
+        if broken:
+            raise LedgerBroken(*min(broken))
+
+
+_BYTES_OF_RECORDS = "SELECT seq, digest, CAST(body AS BLOB) FROM records ORDER BY seq"
+"""As bytes: what was tampered with need not be UTF-8."""
+_NAMES_ANSWER = re.compile(rb'"answer":"([0-9a-f]{24})"')
+"""Only a key of a record matches: inside a text the quotes are escaped."""
 
 
 def _digest(seq: int, body: str) -> bytes:
-    return hashlib.sha256(b"%d\n" % seq + body.encode()).digest()
+    return _digest_of(seq, body.encode())
+
+
+def _digest_of(seq: int, raw: bytes) -> bytes:
+    return hashlib.sha256(b"%d\n" % seq + raw).digest()
+
+
+def _storable(text: str) -> str | bytes:
+    """`text`, or its bytes where half a character (a lone surrogate) keeps it from being UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def _stored(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
 
 
 class Ledger:
@@ -263,8 +314,9 @@ class Ledger:
                 file = file or LedgerFile(self._path, create=True)
                 self._write(file)
                 self._hand_on(file)
-            except (sqlite3.Error, LedgerError, OSError) as error:
-                self._fail(str(error))
+                self._recovered()
+            except Exception as error:  # a writer that ended without a word would lose all that follows
+                self._fail(str(error) or type(error).__name__)
                 self._wake.set()
                 time.sleep(RETRY_EVERY / 2)
             finally:
@@ -276,14 +328,17 @@ class Ledger:
         batch = [self._waiting[index] for index in range(min(len(self._waiting), 5000))]
         if not batch:
             return
-        if self._lost:
-            batch.append(SelfNoted(at=self._now(), what="evidence lost", detail={"events": self._lost}))
+        taken, lost = len(batch), self._lost
+        if lost:
+            batch.append(SelfNoted(at=self._now(), what="evidence lost", detail={"events": lost}))
         file.append(batch)
-        lost, self._lost = self._lost, 0
-        for _ in range(len(batch) - (1 if lost else 0)):
+        self._lost -= lost
+        for _ in range(taken):
             self._waiting.popleft()
         if self._waiting:
             self._wake.set()
+
+    def _recovered(self) -> None:
         if self.failing is not None:
             self.failing = None
             self._trouble(None)

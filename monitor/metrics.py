@@ -15,6 +15,7 @@ from monitor.events import Event, Observed
 from monitor.judge import Judge
 from monitor.model import CRITERIA, Action, Decision, Phase, Status, Timeline, Verdict
 from monitor.plan import Plan, Planned
+from monitor.snapshot import Snapshot
 from probes.base import Kind, Observation, Outcome
 
 OUTCOMES: Mapping[Kind, tuple[Outcome, ...]] = {
@@ -61,7 +62,11 @@ class _ProbeMetrics:
             phase: metrics.duration.labels(probe.name, probe.kind.value, phase) for phase in PHASES
         }
         self.attempts = (
-            {o: metrics.attempts.labels(probe.name, probe.surface, o.value) for o in self.runs}
+            {
+                o: metrics.attempts.labels(probe.name, probe.surface, o.value)
+                for o in self.runs
+                if o is not Outcome.SKIPPED
+            }
             if probe.kind is Kind.WRITE
             else {}
         )
@@ -106,7 +111,9 @@ class Metrics:
         self.phase = gauge("window_phase", "1 for the phase that holds.", "phase")
         self.opens = gauge("window_opens_timestamp_seconds", "When the window opens.")
         self.closes = gauge("window_closes_timestamp_seconds", "When it closes, as extended.")
+        self.ends = gauge("window_ends_timestamp_seconds", "When the last question is asked.")
         self.decision = gauge("decision", "1 for the advice that holds.", "action")
+        self.rolled_back = gauge("rolled_back", "1 once somebody recorded a roll-back.")
         self.gate = gauge("gate_open", "1 when the gate is open.", "at")
         self.coverage = gauge("coverage_ratio", "Share of the planned runs that were made.")
         self.tick = gauge(
@@ -115,7 +122,9 @@ class Metrics:
         )
         self.ledger_failing = gauge("ledger_failing", "1 while the ledger takes no evidence.")
         self.ledger_backlog = gauge("ledger_backlog_events", "Events that are not durable yet.")
-        self.embedder_up = gauge("embedder_up", "1 while the embedder answers.")
+        self.embedder_up = gauge(
+            "embedder_up", "1 while the embedder answers; NaN when no answer is measured."
+        )
         self.embedder_queue = gauge("embedder_queue_answers", "Answers that wait for an embedding.")
         gauge("build_info", "The version that runs.", "version").labels(__version__).set(1)
         window = plan.window
@@ -124,6 +133,7 @@ class Metrics:
         ).set(1)
         self.opens.set(window.opens)
         self.closes.set(window.closes)
+        self.ends.set(window.closes + window.soak)
         self._probes = {probe.name: _ProbeMetrics(self, probe) for probe in plan.probes}
         self._measured = [probe.name for probe in plan.probes if probe.measured]
         self._one_hot()
@@ -158,10 +168,10 @@ class Metrics:
             return
         slots = o.figures.get("slots", 1) if o.outcome is Outcome.SKIPPED else 1
         series.runs[o.outcome].inc(slots if isinstance(slots, int) else 1)
-        if series.attempts:
-            series.attempts[o.outcome].inc()
         if o.outcome is Outcome.SKIPPED:
             return
+        if series.attempts:
+            series.attempts[o.outcome].inc()
         series.lateness.observe(o.lateness_s)
         series.durations["total"].observe(o.duration_s)
         for phase, seconds in o.phases.items():
@@ -186,8 +196,21 @@ class Metrics:
             for state in Trend:
                 self.state.labels(probe, state.value).set(state is trend)
         ratio = verdicts["coverage"].figures.get("ratio")
-        self.coverage.set(ratio if isinstance(ratio, float | int) else 0.0)
+        due = bool(verdicts["coverage"].figures.get("planned"))
+        self.coverage.set(ratio if due and isinstance(ratio, float | int) else float("nan"))
         self.tick.set(now)
+
+    def gates(self, snapshot: Snapshot) -> None:
+        """Show whether the gates are open."""
+        self.gate.labels("close").set(snapshot.gate("close", snapshot.now).open)
+        self.gate.labels("end").set(snapshot.gate("end", snapshot.now).open)
+
+    def itself(self, *, backlog: int, failing: bool, waiting: int, embedder_up: bool | None) -> None:
+        """Show how the watchdog itself is doing; `embedder_up` is None when none is needed."""
+        self.ledger_backlog.set(backlog)
+        self.ledger_failing.set(failing)
+        self.embedder_queue.set(waiting)
+        self.embedder_up.set(float("nan") if embedder_up is None else embedder_up)
 
     def timeline(self, now: float, timeline: Timeline) -> None:
         """Show the phase and the end."""
@@ -195,3 +218,5 @@ class Metrics:
         for phase in Phase:
             self.phase.labels(phase.value).set(phase is current)
         self.closes.set(timeline.closes)
+        self.rolled_back.set(timeline.rolled_back is not None)
+        self.ends.set(timeline.ends)

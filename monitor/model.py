@@ -99,6 +99,11 @@ def span(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+def count(number: int, what: str) -> str:
+    """`1 surface`, `2 surfaces`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
     """The plan of a read-only window."""
@@ -115,6 +120,11 @@ class Window:
     extend_at_most: int = 0
     contact: str | None = None
     rollback: str | None = None
+
+    @property
+    def latest_closes(self) -> float:
+        """The end if every extension is used."""
+        return self.closes + self.extend_by * self.extend_at_most
 
     @property
     def begins(self) -> float:
@@ -146,6 +156,17 @@ class Timeline:
     frozen_at: float | None = None
     """When every surface was seen to refuse, or `settle` had passed."""
 
+    closes: float = field(init=False)
+    """When writes come back: by plan, extensions, or an earlier end."""
+    ends: float = field(init=False)
+    """When the last question is asked."""
+
+    def __post_init__(self) -> None:
+        early = self.ended_by
+        closes = min(self.planned_closes, early.at) if early else self.planned_closes
+        object.__setattr__(self, "closes", closes)
+        object.__setattr__(self, "ends", closes + self.window.soak)
+
     @property
     def extensions(self) -> tuple[Act, ...]:
         """The extensions in the order in which they were recorded."""
@@ -162,17 +183,6 @@ class Timeline:
         return self.window.closes + sum(act.by for act in self.extensions)
 
     @property
-    def closes(self) -> float:
-        """When writes come back."""
-        early = self.ended_by
-        return min(self.planned_closes, early.at) if early else self.planned_closes
-
-    @property
-    def ends(self) -> float:
-        """When the last question is asked."""
-        return self.closes + self.window.soak
-
-    @property
     def rolled_back(self) -> Act | None:
         """The recorded roll-back, if there is one."""
         return next((act for act in self.acts if act.act == "roll-back"), None)
@@ -184,8 +194,9 @@ class Timeline:
         if moment >= self.closes:
             return Phase.SOAK
         if moment >= self.window.opens:
-            settled = self.frozen_at is not None and moment >= self.frozen_at
-            return Phase.FROZEN if settled else Phase.FREEZING
+            latest = self.window.opens + self.window.settle
+            settled = latest if self.frozen_at is None else min(latest, self.frozen_at)
+            return Phase.FROZEN if moment >= settled else Phase.FREEZING
         return Phase.BASELINE if moment >= self.window.begins else Phase.PLANNED
 
 

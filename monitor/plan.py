@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from monitor.errors import Mistake
 from monitor.model import CRITERIA, Window
 from monitor.notify.kinds import NotifierSpec
-from monitor.units import Duration, Moment, Positive, Share
+from monitor.units import Duration, Moment, NoBool, Positive, Share
 from probes.base import Kind
 from probes.kinds import KindOf
 from probes.secrets import Redactor
@@ -31,7 +31,7 @@ class Extend(_Strict):
     """How far an extension moves the end, and how often that may be done."""
 
     by: Positive
-    at_most: Annotated[int, Field(ge=0, le=100)]
+    at_most: Annotated[int, NoBool, Field(ge=0, le=100)]
 
 
 class WindowSection(_Strict):
@@ -93,7 +93,7 @@ class ReadObjective(_Strict):
     """How healthy reads must be. Sources of the defaults: docs/reference/window-yaml.md."""
 
     availability: Share = 0.999
-    p95_over_baseline: Annotated[float, Field(gt=1, le=100)] = 1.5
+    p95_over_baseline: Annotated[float, NoBool, Field(gt=1, le=100)] = 1.5
     latency_floor: Positive = 0.025
     """A rise of less than this is noise, however large the ratio."""
 
@@ -101,7 +101,7 @@ class ReadObjective(_Strict):
 class MeaningObjective(_Strict):
     """How far answers may move."""
 
-    band: Annotated[float, Field(gt=0, lt=2)] = 0.15
+    band: Annotated[float, NoBool, Field(gt=0, lt=2)] = 0.15
     """ΔS above the largest one in the baseline that still counts as the same meaning."""
 
 
@@ -132,7 +132,16 @@ class Listen(_Strict):
     """Where metrics, health and gate are served while the window is watched."""
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 9187
+    port: Annotated[int, NoBool, Field(ge=0, le=65535)] = 9187
+
+
+def _listens(value: object) -> str:
+    return "served" if isinstance(value, dict | Listen) else "listen"
+
+
+Served = Annotated[
+    Annotated[Listen, Tag("served")] | Annotated[Literal["off"], Tag("listen")], Discriminator(_listens)
+]
 
 
 class File(_Strict):
@@ -147,7 +156,7 @@ class File(_Strict):
     notify: list[dict[str, Any]] = []
     waive: dict[Literal[CRITERIA], Annotated[str, Field(min_length=3)]] = {}  # type: ignore[valid-type]
     embedder: Embedder = Embedder()
-    listen: Listen | Literal["off"] = Listen()
+    listen: Served = Listen()
     ledger: str | None = None
 
 

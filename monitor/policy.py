@@ -14,6 +14,7 @@ from monitor.model import Action, Decision, Phase, Status, Timeline, Verdict
 
 AT_ONCE = frozenset({"leaked", "leaked_behind_refusal", "accepted", "dropped"})
 """Outcomes that mean production data may have changed."""
+NOTHING_COUNTS = "every criterion is waived: nothing is verified"
 AFTER = frozenset({"reopen"})
 """Criteria that only the time after the end can show."""
 
@@ -48,6 +49,8 @@ def decide(
     causes = broken + [name for name in unproven if after_end and name not in broken]
     if causes:
         return _not_green(timeline, counted, causes, after_end=after_end)
+    if not judged:
+        return Decision(action=Action.HOLD, causes=(), reason=NOTHING_COUNTS)
     if phase.over:
         return Decision(action=Action.CLOSE, causes=(), reason="every criterion passes")
     if phase is Phase.SOAK:

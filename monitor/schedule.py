@@ -16,7 +16,7 @@ from apscheduler.executors.base import BaseExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from monitor.clock import Clock, SteadyZone
+from monitor.clock import Clock, SteadyZone, as_datetime
 from monitor.grid import Grid
 from probes.base import Why
 
@@ -24,6 +24,7 @@ for quiet in ("apscheduler.scheduler", "apscheduler.executors.default"):
     logging.getLogger(quiet).setLevel(logging.CRITICAL)
 
 
+LONGEST_PAUSE = 3600.0
 Work = Callable[[float], Awaitable[None]]
 """Runs one slot."""
 Missed = Callable[[list[float], Why], None]
@@ -33,16 +34,15 @@ Missed = Callable[[list[float], Why], None]
 class _Slots(BaseTrigger):  # type: ignore[misc]
     """APScheduler's view of a grid. Pure in (previous, now)."""
 
-    def __init__(self, grid: Grid, ends: Callable[[], float], zone: SteadyZone) -> None:
+    def __init__(self, grid: Grid, ends: Callable[[], float]) -> None:
         self._grid = grid
         self._ends = ends
-        self._zone = zone
 
     def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
         """The slot after `previous`, or after `now`; None past the end."""
         moment = (previous or now).timestamp()
         slot = self._grid.after(moment)
-        return datetime.fromtimestamp(slot, self._zone) if slot < self._ends() else None
+        return as_datetime(slot) if slot < self._ends() else None
 
 
 class _ProbeExecutor(BaseExecutor):  # type: ignore[misc]
@@ -70,15 +70,30 @@ class _ProbeExecutor(BaseExecutor):  # type: ignore[misc]
             self._run_job_success(job_id, [])
 
 
+class _SteadyScheduler(AsyncIOScheduler):  # type: ignore[misc]
+    """Works out its pause by the steady clock.
+
+    APScheduler's own converts the next slot into the zone and so takes a step of the wall clock back twice.
+    """
+
+    def __init__(self, clock: Clock, executor: BaseExecutor) -> None:
+        super().__init__(timezone=SteadyZone(clock), executors={"default": executor})
+        self._clock = clock
+
+    def _process_jobs(self) -> float | None:
+        if super()._process_jobs() is None:
+            return None
+        due = self._lookup_jobstore("default").get_next_run_time()
+        return None if due is None else min(LONGEST_PAUSE, max(0.0, due.timestamp() - self._clock.now()))
+
+
 class Schedule:
     """Drives work on grids until `ends()`, which may move while it runs."""
 
     def __init__(self, clock: Clock, ends: Callable[[], float]) -> None:
-        self._clock = clock
         self._ends = ends
-        self._zone = SteadyZone(clock)
         self._executor = _ProbeExecutor()
-        self._scheduler = AsyncIOScheduler(timezone=self._zone, executors={"default": self._executor})
+        self._scheduler = _SteadyScheduler(clock, self._executor)
         self._scheduler.add_listener(self._overlapped, EVENT_JOB_MAX_INSTANCES)
         self._missed: dict[str, Missed] = {}
         self._works: dict[str, tuple[Grid, Work, Missed]] = {}
@@ -89,7 +104,7 @@ class Schedule:
         self._missed[name] = missed
         self._scheduler.add_job(
             _never,
-            _Slots(grid, self._ends, self._zone),
+            _Slots(grid, self._ends),
             args=(work, missed),
             id=name,
             coalesce=False,

@@ -5,12 +5,13 @@ Knows nothing of windows; a mistake is reported with the line and column where i
 
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from monitor.errors import ConfigError, Mistake
@@ -18,6 +19,7 @@ from monitor.errors import ConfigError, Mistake
 Path = tuple[str | int, ...]
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 RESERVED = frozenset({"canary", "canary_uuid", "canary_int"})
+_SURROGATE = re.compile("[\ud800-\udfff]")
 LARGEST = 100_000
 """Nodes after aliases are followed: a file that grows beyond this is an attack or an accident."""
 DEEPEST = 60
@@ -45,12 +47,17 @@ def load(text: str, file: str, environment: Mapping[str, str] | None = None) -> 
     """Read `text`. Raises ConfigError when it is no YAML; other mistakes are left in the document."""
     document = Document(file=file)
     try:
-        node = YAML(typ="rt", pure=True).compose(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ReusedAnchorWarning)
+            node = YAML(typ="rt", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigError([_at(file, mark, str(error.problem or error.context))]) from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError([Mistake(file=file, line=1, column=1, message=f"no YAML: {error}")]) from None
+    except RecursionError:
+        raise ConfigError([_at(file, None, "the file is nested too deeply")]) from None
+    except (YAMLError, ValueError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError([_at(file, None, f"no YAML: {said}")]) from None
     reader = _Reader(document, os.environ if environment is None else environment)
     document.data = reader.value(node, ()) if node is not None else None
     return document
@@ -111,12 +118,15 @@ class _Reader:
         plain = isinstance(node, ScalarNode) and node.style is None
         if plain and kind == "null":
             return None
-        if plain and kind == "bool":
+        if plain and kind == "bool" and text.lower() in ("true", "false"):
             return text.lower() == "true"
-        if plain and kind == "int" and re.fullmatch(r"[-+]?[0-9]+", text):
+        if plain and kind == "int" and re.fullmatch(r"[-+]?[0-9]{1,300}", text):
             return int(text)
         if plain and kind == "float" and re.fullmatch(r"[-+]?[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?", text):
             return float(text)
+        if _SURROGATE.search(text):
+            self._complain(node, "half a character (a lone surrogate) stands here")
+            return ""
         return VARIABLE.sub(lambda found: self._variable(found, node), text)
 
     def _variable(self, found: re.Match[str], node: Node) -> str:
@@ -126,6 +136,9 @@ class _Reader:
         value = self._environment.get(name)
         if value is None:
             self._complain(node, f"the environment has no variable {name}")
+            return ""
+        if _SURROGATE.search(value):
+            self._complain(node, f"the environment's {name} is no UTF-8")
             return ""
         self._document.secrets[name] = value
         return value

@@ -1,5 +1,6 @@
 """extend, close, roll-back, accept: recorded acts, each with a name and a reason. They move no system."""
 
+import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ from monitor.commands.common import (
     report_now,
     require_ledger,
 )
-from monitor.errors import UsageError
+from monitor.errors import LedgerError, UsageError
 from monitor.events import Acted, to_json
 from monitor.gate import Gate
 from monitor.model import Act, Phase, Status, iso, span
@@ -114,7 +115,10 @@ def _record(plan: Plan, act: Act, said: str, as_machine: bool) -> int:
         raise UsageError('an act needs a reason: --reason "…"')
     event = Acted(at=act.at, act=act)
     with closing(require_ledger(plan)) as file:
-        file.append([event])
+        try:
+            file.append([event])
+        except sqlite3.Error as error:
+            raise LedgerError(f"{plan.ledger}: the act was NOT recorded: {error}") from None
     if as_machine:
         print_json(to_json(event))
     else:

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 
 from monitor import __version__
-from monitor.commands.common import plan_of, print_json
+from monitor.commands.common import plan_of, print_json, report_now
 from monitor.errors import UsageError
-from monitor.model import iso, span
+from monitor.model import count, iso, span
 from monitor.plan import Plan, Planned
 from probes.base import Kind, Outcome, Result, Run, Why, skipped
 from probes.clockwork import ProbeLoop
@@ -67,12 +67,12 @@ def _say_plan(plan: Plan, as_machine: bool) -> None:
                 "window": window.id,
                 "opens": iso(window.opens),
                 "closes": iso(window.closes),
-                "probes": {kind.value: count for kind, count in counts.items()},
+                "probes": {kind.value: number for kind, number in counts.items()},
                 "warnings": [str(warning) for warning in plan.warnings],
             }
         )
         return
-    said = ", ".join(f"{count} {kind.value} probes" for kind, count in counts.items())
+    said = ", ".join(count(number, f"{kind.value} probe") for kind, number in counts.items())
     length = span(window.closes - window.opens)
     print(f"{plan.file}: sound. {window.title}: opens {iso(window.opens)} for {length}; {said}")
 
@@ -99,12 +99,12 @@ def _into(kept: list[Exchange]) -> Recorder:
 async def _ask(plan: Plan, planned: Planned, transport: Transport) -> Result:
     """Ask once. A write whose canary could not be taken away again is not tried."""
     now = time.time()
-    frozen = plan.window.opens <= now < plan.window.closes
+    frozen = report_now(plan).timeline.phase_at(now).frozen
     if planned.kind is Kind.WRITE and planned.spec.undo is None:
         return skipped(Why.HARMFUL, "not tried: without undo a canary might be left behind")
     tools = Tools(
         window=plan.window.id,
-        closes=plan.window.closes,
+        closes=plan.window.latest_closes,
         agent=f"freezewatch/{__version__} (check)",
         transport=transport,
     )

@@ -103,7 +103,7 @@ def replay(config: Path, ledger: Path | None, *, as_machine: bool) -> int:
         plan = replace(plan, ledger=ledger)
     events, head = evidence(plan, any_window=True)
     now = events[-1].at if events else plan.window.begins
-    value = build(plan, events, head, now)
+    value = build(plan, events, head, now, same_plan=False)
     if as_machine:
         print_json(as_json(value))
     else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 import time
@@ -9,10 +10,11 @@ from pathlib import Path
 
 from monitor.clock import Clock
 from monitor.commands.common import plan_of, report_now
+from monitor.judging import Sink
 from monitor.ledger import only_watcher
 from monitor.plan import Plan
 from monitor.show.lines import JsonLines, PlainLines
-from monitor.watch import Sink, Watch, open_ledger
+from monitor.watch import Watch, open_ledger
 from monitor.web.app import Server, application
 from probes.clockwork import ProbeLoop
 
@@ -20,12 +22,22 @@ SWITCH = 0.001
 """Seconds after which a thread gives way: a scrape must not hold up the loop that takes times."""
 
 
+def steady_interpreter() -> None:
+    """Let neither threads nor the garbage collector hold up the loop that takes times.
+
+    What comes and goes with a probe is freed by counting; whole collections, which take a tenth of a
+    second with thousands of probes, become rare, and the watch keeps what stays out of them.
+    """
+    sys.setswitchinterval(SWITCH)
+    gc.set_threshold(700, 10, 500)
+
+
 def watch(config: Path, *, as_machine: bool) -> int:
     """Watch until the window is over or until a signal; the exit code is that of the gate at the end."""
     plan = plan_of(config)
     for warning in plan.warnings:
         print(f"freezewatch: warning: {warning}", file=sys.stderr)
-    sys.setswitchinterval(SWITCH)
+    steady_interpreter()
     with only_watcher(plan.ledger):
         open_ledger(plan).close()
         with asyncio.Runner(loop_factory=ProbeLoop) as runner, contextlib.ExitStack() as stack:

@@ -34,10 +34,11 @@ class Findings:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], Finding] = {}
 
-    def add(self, observation: Observation, what: str | None = None) -> None:
+    def add(self, observation: Observation, what: str | None = None, outcome: str | None = None) -> None:
         """Count one more of what `observation` shows."""
         text = what or observation.reason
-        key = (observation.probe, observation.outcome.value, text)
+        outcome = outcome or observation.outcome.value
+        key = (observation.probe, outcome, text)
         at = observation.started
         known = self._found.get(key)
         if known is not None:
@@ -46,7 +47,7 @@ class Findings:
             self._found[key] = Finding(
                 probe=observation.probe,
                 surface=observation.surface,
-                outcome=observation.outcome.value,
+                outcome=outcome,
                 what=text,
                 first=at,
                 last=at,

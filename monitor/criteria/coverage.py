@@ -8,6 +8,11 @@ from monitor.model import Status, Timeline, Verdict, iso, span
 from monitor.plan import Plan, Planned
 from probes.base import Kind, Observation, Outcome, Why
 
+SLACK = 1e-3
+"""Seconds that times lose on their way through the ledger."""
+FEW = 3
+"""Planned runs below which a share says nothing."""
+
 
 @dataclass(slots=True)
 class _Probe:
@@ -72,9 +77,10 @@ class Coverage:
         """INCONCLUSIVE where evidence is missing; never FAIL, since nothing seen is nothing broken."""
         if not self._probes:
             return unconfigured(self.name, "there is no probe at all")
-        questions = self._open_questions(now, timeline)
-        planned, ran = self._ratio(now, timeline)
-        share = min(1.0, ran / planned) if planned else 0.0
+        seen = [self._look(p, now, timeline) for p in self._probes.values() if not p.stopped]
+        questions = self._open_questions(seen, now, timeline)
+        planned, ran = sum(s.planned for s in seen), sum(s.ran for s in seen)
+        share = ran / planned if planned else 0.0
         return Verdict(
             criterion=self.name,
             status=Status.INCONCLUSIVE if questions else Status.PASS,
@@ -85,72 +91,65 @@ class Coverage:
                 "ran": ran,
                 "ratio": round(share, 4),
                 "missed": sum(p.missed for p in self._probes.values()),
-                "longest_gap_s": round(max(p.longest for p in self._probes.values()), 3),
+                "longest_gap_s": round(max((s.gap for s in seen), default=0.0), 3),
                 "worst_lateness_s": round(self._lateness, 4),
             },
             evidence=self._tally.evidence,
         )
 
-    def _open_questions(self, now: float, timeline: Timeline) -> list[tuple[str, str]]:
+    def _look(self, probe: _Probe, now: float, timeline: Timeline) -> "_Seen":
+        """What a probe did up to now, against what it had to do."""
+        planned = probe.planned
+        writes_nothing_when_open = planned.kind is Kind.WRITE and planned.spec.undo is None
+        opens = timeline.window.opens
+        ends = timeline.closes if writes_nothing_when_open else timeline.ends
+        end = min(now, ends)
+        last = opens if probe.last is None else probe.last
+        allowed = self._objective.gap or max(3 * planned.every, 5.0)
+        stale = allowed if end < now else 2 * planned.every + planned.timeout
+        silences = []
+        if probe.longest > allowed + SLACK:
+            silences.append((probe.longest, probe.longest_from))
+        if end - last > stale + SLACK:
+            silences.append((end - last, last))
+        due = probe.grid.between(opens, min(end, now - planned.every - planned.timeout))
+        return _Seen(
+            name=planned.name,
+            planned=due,
+            ran=min(due, probe.ran),
+            gap=max(probe.longest, end - last),
+            silence=max(silences, default=None),
+        )
+
+    def _open_questions(self, seen: list["_Seen"], now: float, timeline: Timeline) -> list[tuple[str, str]]:
         if now < timeline.window.opens:
             return [("", "the window has not opened: nothing had to be asked yet")]
-        silent = [self._silence(probe, now, timeline) for probe in self._probes.values()]
-        gaps = [gap for gap in silent if gap is not None]
-        if len(gaps) == len(silent) and gaps:
-            longest = max(gaps, key=lambda gap: gap[0])
+        silences = [s.silence for s in seen if s.silence is not None]
+        if silences and len(silences) == len(self._probes):
+            seconds, since = max(silences)
+            return [("", f"the watchdog recorded nothing for {span(seconds)}, from {iso(since)}")]
+        if silences:
             return [
-                (
-                    "",
-                    f"the watchdog recorded nothing for {span(longest[0])}, from {iso(longest[1])}",
-                )
+                (s.name, f"nothing for {span(s.silence[0])}, from {iso(s.silence[1])}")
+                for s in seen
+                if s.silence is not None
             ]
-        questions = [
-            (probe.planned.name, f"nothing for {span(gap[0])}, from {iso(gap[1])}")
-            for probe, gap in zip(self._probes.values(), silent, strict=True)
-            if gap is not None
-        ]
-        return questions or self._too_few(now, timeline)
-
-    def _span(self, probe: _Probe, now: float, timeline: Timeline) -> tuple[float, float]:
-        """The time in which this probe had to ask, up to now."""
-        writes_nothing_when_open = probe.planned.kind is Kind.WRITE and probe.planned.spec.undo is None
-        ends = timeline.closes if writes_nothing_when_open else timeline.ends
-        return timeline.window.opens, min(now, ends)
-
-    def _silence(self, probe: _Probe, now: float, timeline: Timeline) -> tuple[float, float] | None:
-        """The longest time without a run that is longer than allowed: (seconds, from)."""
-        if probe.stopped:
-            return None
-        every, timeout = probe.planned.every, probe.planned.timeout
-        allowed = self._objective.gap or max(3 * every, 5.0)
-        start, end = self._span(probe, now, timeline)
-        last = start if probe.last is None else probe.last
-        over = now >= end and end < now
-        stale = allowed if over else 2 * every + timeout
-        found = []
-        if probe.longest > allowed + 1e-3:
-            found.append((probe.longest, probe.longest_from))
-        if end - last > stale + 1e-3:
-            found.append((end - last, last))
-        return max(found, default=None)
-
-    def _too_few(self, now: float, timeline: Timeline) -> list[tuple[str, str]]:
-        if not self._ratio(now, timeline)[0] and not any(p.stopped for p in self._probes.values()):
+        if seen and not any(s.planned for s in seen):
             return [("", "too early: no run is due yet")]
-        questions = []
-        for probe in self._probes.values():
-            planned, ran = self._counts(probe, now, timeline)
-            if not probe.stopped and planned >= 3 and ran < self._objective.share * planned:
-                questions.append((probe.planned.name, f"{ran} of {planned} planned runs"))
-        return questions
+        share = self._objective.share
+        return [
+            (s.name, f"{s.ran} of {s.planned} planned runs")
+            for s in seen
+            if s.planned >= FEW and s.ran < share * s.planned
+        ]
 
-    def _counts(self, probe: _Probe, now: float, timeline: Timeline) -> tuple[int, int]:
-        """(planned, ran) up to the last moment of which a record can be expected by now."""
-        start, end = self._span(probe, now, timeline)
-        settled = min(end, now - probe.planned.every - probe.planned.timeout)
-        planned = probe.grid.between(start, settled)
-        return planned, min(planned, probe.ran)
 
-    def _ratio(self, now: float, timeline: Timeline) -> tuple[int, int]:
-        counts = [self._counts(probe, now, timeline) for probe in self._probes.values() if not probe.stopped]
-        return sum(c[0] for c in counts), sum(c[1] for c in counts)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """One probe up to now. `silence` is (seconds, from) where it was longer than allowed."""
+
+    name: str
+    planned: int
+    ran: int
+    gap: float
+    silence: tuple[float, float] | None

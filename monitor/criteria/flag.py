@@ -2,11 +2,13 @@
 
 from monitor.criteria.base import Condition, Findings, Tally, grouped, unconfigured
 from monitor.freeze import Freeze
-from monitor.model import Status, Timeline, Verdict, span
+from monitor.model import Status, Timeline, Verdict, count, span
 from monitor.plan import Plan
 from probes.base import Kind, Observation, Outcome
 
 ENOUGH = 3
+BLIND = 3
+"""Readings in a row that say nothing, after which a stretch of the window stays unproven."""
 Said = list[tuple[str, str]]
 """(replica, what is wrong with it)."""
 
@@ -22,6 +24,8 @@ class Flag:
         self._held = {probe.name: Condition(hold=plan.window.hold) for probe in planned}
         self._counts = dict.fromkeys(self._held, 0)
         self._unknown: dict[str, str] = {}
+        self._in_a_row = dict.fromkeys(self._held, 0)
+        self._blind: dict[str, str] = {}
         self._after: dict[str, Observation] = {}
         self._findings = Findings()
         self._tally = Tally()
@@ -42,13 +46,21 @@ class Flag:
             return
         self._tally.add(began)
         if observation.outcome in (Outcome.UNKNOWN, Outcome.UNREACHABLE):
-            self._unknown[observation.probe] = observation.reason
+            self._not_known(observation)
             return
         self._unknown.pop(observation.probe, None)
+        self._in_a_row[observation.probe] = 0
         self._counts[observation.probe] += 1
         condition.update(began, off, "reads false while frozen")
         if off:
             self._findings.add(observation, "reads false while frozen")
+
+    def _not_known(self, observation: Observation) -> None:
+        name = observation.probe
+        self._unknown[name] = observation.reason
+        self._in_a_row[name] += 1
+        if self._in_a_row[name] >= BLIND:
+            self._blind.setdefault(name, observation.reason)
 
     def forget_what_came_after(self) -> None:
         """The window was extended: readings after the old end no longer count."""
@@ -76,7 +88,7 @@ class Flag:
             criterion=self.name,
             status=status,
             reason=grouped(failing or open_questions)
-            or f"true on {replicas} of {replicas} replicas, {self._tally.count} readings",
+            or f"true on {count(replicas, 'replica')}, {count(self._tally.count, 'reading')}",
             since=since,
             figures={
                 "replicas": replicas,
@@ -97,6 +109,8 @@ class Flag:
                 failing.append((name, condition.reason))
             elif condition.status is Status.INCONCLUSIVE:
                 questions.append((name, condition.reason))
+            elif name in self._blind:
+                questions.append((name, f"not known for a stretch: {self._blind[name]}"))
             elif name in self._unknown:
                 questions.append((name, f"unknown: {self._unknown[name]}"))
             elif self._counts[name] < ENOUGH:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from monitor.criteria.base import Findings, Tally, grouped, unconfigured
 from monitor.freeze import Freeze
-from monitor.model import Status, Timeline, Verdict
+from monitor.model import Status, Timeline, Verdict, count
 from monitor.plan import Plan
 from probes.base import LEAKS, Kind, Observation, Outcome
 
@@ -52,7 +52,10 @@ class Guard:
     def observe(self, observation: Observation, timeline: Timeline) -> None:
         """Learn from one attempt."""
         surface = self._surfaces.get(observation.probe)
-        if surface is None or observation.outcome is Outcome.SKIPPED:
+        if surface is None:
+            self._removed(observation, timeline)
+            return
+        if observation.outcome is Outcome.SKIPPED:
             return
         if observation.outcome is Outcome.ACCEPTED:
             self._accepts_when_open.add(observation.probe)
@@ -63,6 +66,12 @@ class Guard:
             self._edge += 1
             return
         self._learn(surface, observation, timeline)
+
+    def _removed(self, observation: Observation, timeline: Timeline) -> None:
+        """A leak stays a leak when its probe is taken out of the configuration."""
+        within = timeline.window.opens <= observation.started < timeline.closes
+        if observation.kind is Kind.WRITE and observation.outcome in LEAKS and within:
+            self._break(observation, f"{observation.reason} (not configured any more)")
 
     def _learn(self, surface: _Surface, observation: Observation, timeline: Timeline) -> None:
         outcome = observation.outcome
@@ -106,8 +115,7 @@ class Guard:
         open_questions = self._open_questions(now, timeline)
         otherwise = (
             Status.INCONCLUSIVE if open_questions else Status.PASS,
-            grouped(open_questions)
-            or f"{self._tally.count} attempts on {len(self._surfaces)} surfaces refused as promised",
+            grouped(open_questions) or self._fine(),
         )
         broken = bool(self._findings)
         return Verdict(
@@ -121,6 +129,12 @@ class Guard:
             evidence=self._tally.evidence,
             final=broken,
         )
+
+    def _fine(self) -> str:
+        left_alone = {finding.probe for finding in self._findings.all}
+        held = [s.held for name, s in self._surfaces.items() if name not in left_alone]
+        said = f"{count(sum(held), 'attempt')} on {count(len(held), 'surface')} refused as promised"
+        return said + (f", left alone since: {', '.join(sorted(left_alone))}" if left_alone else "")
 
     def _worst(self) -> str:
         findings = self._findings.all

@@ -6,10 +6,12 @@ not measured is missing evidence, never a small distance.
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
 
 from monitor.criteria.base import Condition, Findings, Tally, grouped, unconfigured
 from monitor.drift.lambda_ import WINDOW, Trend, trend
-from monitor.model import Status, Timeline, Verdict, span
+from monitor.model import Status, Timeline, Verdict, count, span
 from monitor.plan import Plan
 from probes.base import Kind, Observation, Outcome
 
@@ -31,6 +33,8 @@ class _Question:
     """What is known of one question."""
 
     condition: Condition
+    needs: tuple[str, ...]
+    """Figures without which an answer was not measured."""
     baseline: list[float] = field(default_factory=list)
     learnt: int = 0
     recent: deque[list[str]] = field(default_factory=lambda: deque(maxlen=OF))
@@ -50,7 +54,7 @@ class Meaning:
     def __init__(self, plan: Plan) -> None:
         self._band = plan.objectives.meaning.band
         self._questions = {
-            probe.name: _Question(condition=Condition(hold=plan.window.hold))
+            probe.name: _Question(condition=Condition(hold=plan.window.hold), needs=_needs(probe.spec))
             for probe in plan.of(Kind.READ)
             if probe.measured
         }
@@ -80,12 +84,20 @@ class Meaning:
 
     @staticmethod
     def _learn(question: _Question, observation: Observation) -> None:
+        lacking = _lacking(question, observation)
+        if question.learnt and lacking:
+            return  # only the first has nothing to be compared with
         question.learnt += 1
         delta = observation.figures.get("delta_s")
-        if isinstance(delta, float | int):
+        if isinstance(delta, float | int) and isfinite(delta):
             question.baseline.append(float(delta))
 
     def _compare(self, question: _Question, observation: Observation) -> None:
+        lacking = _lacking(question, observation)
+        if lacking:
+            question.unmeasured += 1
+            question.unmeasured_why = f"the measurement has no {' and no '.join(lacking)}"
+            return
         self._tally.add(observation.started)
         question.measured += 1
         wrong = []
@@ -102,7 +114,7 @@ class Meaning:
         if isinstance(overlap, float | int) and overlap < OVERLAP:
             wrong.append(f"{overlap:.0%} of the documents are those of the baseline")
         if wrong:
-            self._findings.add(observation, _kind_of(wrong[0]))
+            self._findings.add(observation, _kind_of(wrong[0]), "drifted")
         question.recent.append(wrong)
         broken = [kinds for kinds in question.recent if kinds]
         what = broken[-1][0] if broken else ""
@@ -143,7 +155,7 @@ class Meaning:
             criterion=self.name,
             status=status,
             reason=grouped(failing or questions)
-            or f"{self._tally.count} answers to {len(self._questions)} questions mean what they meant",
+            or f"{count(self._tally.count, 'answer')} to {count(len(self._questions), 'question')} as before",
             since=since,
             figures={
                 "questions": len(self._questions),
@@ -189,6 +201,22 @@ class Meaning:
         if question.measured < ENOUGH:
             return f"{question.measured} of {ENOUGH} answers measured in the window"
         return None
+
+
+def _needs(spec: Any) -> tuple[str, ...]:
+    """The figures that a measurement of this read must have."""
+    asked = {"delta_s": spec.answer, "documents_overlap": spec.documents, "facts_missing": spec.must_contain}
+    return tuple(figure for figure, wanted in asked.items() if wanted)
+
+
+def _lacking(question: _Question, observation: Observation) -> list[str]:
+    """The needed figures that are not there, or are no numbers."""
+    found = observation.figures
+    return [name for name in question.needs if not _usable(found.get(name))]
+
+
+def _usable(figure: object) -> bool:
+    return isinstance(figure, list) or (isinstance(figure, float | int) and isfinite(figure))
 
 
 def _kind_of(what: str) -> str:

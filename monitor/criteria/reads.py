@@ -61,6 +61,8 @@ class Reads:
         self._hold = plan.window.hold
         self._reads = {probe.name: self._new() for probe in self._planned}
         self._total = self._new()
+        self._answering = self._new()
+        """All reads that were ever answered: the others may be a mistake in the plan, and prove nothing."""
         self._findings = Findings()
         self._tally = Tally()
         self._spent_since: float | None = None
@@ -102,7 +104,7 @@ class Reads:
         if bad:
             self._findings.add(observation)
         allowed = 1 - self._objective.availability
-        for each in (read, self._total):
+        for each in (read, self._total, self._answering) if read.ever_answered else (read, self._total):
             each.asked += 1
             each.bad += bad
             for lookback in each.errors:
@@ -111,8 +113,8 @@ class Reads:
             each.failing.update(observation.started, burning, self._what(each))
         if (
             self._spent_since is None
-            and self._total.bad > self._budget
-            and improbable(self._total.bad, self._total.asked, allowed)
+            and self._answering.bad > self._budget
+            and improbable(self._answering.bad, self._answering.asked, allowed)
         ):
             self._spent_since = observation.started
 
@@ -129,7 +131,7 @@ class Reads:
             base = percentile(read.baseline, 0.95)
             read.limit = max(base * self._objective.p95_over_baseline, base + self._objective.latency_floor)
         slow = observation.duration_s > read.limit
-        for each in (read, self._total):
+        for each in (read, self._answering):
             for lookback in each.slow:
                 lookback.add(observation.started, slow)
             breached = all(improbable(look.bad, look.count, SLOW_SHARE) for look in each.slow)
@@ -144,10 +146,10 @@ class Reads:
         failing, questions = self._states(now, timeline)
         fine = f"{self._total.asked - self._total.bad} of {self._total.asked} reads answered in time"
         otherwise = (_status(failing, questions), grouped(failing or questions) or fine)
-        spent = self._spent_since is not None and self._ever_answered
+        spent = self._spent_since is not None
         if spent:
-            failed = f"{self._total.bad} of {self._total.asked} reads failed"
-            failing.insert(0, ("", f"the error budget is spent: {failed}, {self._budget:.0f} are allowed"))
+            failed = f"{self._answering.bad} of {self._answering.asked} reads failed"
+            failing.insert(0, ("", f"the error budget of {self._budget:.0f} is spent: {failed}"))
         return Verdict(
             criterion=self.name,
             status=_status(failing, questions),
@@ -163,7 +165,7 @@ class Reads:
     def _states(self, now: float, timeline: Timeline) -> tuple[Said, Said]:
         failing: Said = []
         questions: Said = []
-        for name, read in [("all reads", self._total), *self._reads.items()]:
+        for name, read in [("all reads", self._answering), *self._reads.items()]:
             if name != "all reads" and not read.ever_answered and read.asked:
                 questions.append((name, "never answered, before or after the window opened"))
                 continue
@@ -193,7 +195,7 @@ class Reads:
         return questions
 
     def _since(self, spent: bool) -> float | None:
-        conditions = [c for r in (self._total, *self._reads.values()) for c in (r.failing, r.slowness)]
+        conditions = [c for r in (self._answering, *self._reads.values()) for c in (r.failing, r.slowness)]
         breached = [c.breached_since for c in conditions if c.breached_since is not None]
         return min(breached, default=self._spent_since if spent else None)
 
@@ -210,7 +212,9 @@ class Reads:
         baseline = [d for read in self._reads.values() for d in read.baseline]
         total = self._total
         incidents = sum(
-            len(c.incidents) for r in (total, *self._reads.values()) for c in (r.failing, r.slowness)
+            len(c.incidents)
+            for r in (self._answering, *self._reads.values())
+            for c in (r.failing, r.slowness)
         )
         return {
             "asked": total.asked,
@@ -220,7 +224,7 @@ class Reads:
             "burn_rate_long": round(self.burn_rates()["long"], 2),
             "burn_rate_short": round(self.burn_rates()["short"], 2),
             "baseline_p95_s": round(percentile(baseline, 0.95), 4) if baseline else None,
-            "slow": total.slow[0].bad,
+            "slow": self._answering.slow[0].bad,
             "incidents": incidents,
         }
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from monitor.criteria.base import Findings, Tally, grouped, unconfigured
-from monitor.model import Status, Timeline, Verdict
+from monitor.model import Status, Timeline, Verdict, count
 from monitor.plan import Plan
 from probes.base import Kind, Observation, Outcome
 
@@ -61,7 +61,7 @@ class Reopen:
             return unconfigured(self.name, "no write surface has a probe")
         findings = self._findings.all
         questions = self._open_questions(now, timeline)
-        shown = f"{self._tally.count} canary writes on {len(self._surfaces)} surfaces"
+        shown = f"{count(self._tally.count, 'canary write')} on {count(len(self._surfaces), 'surface')}"
         otherwise = (
             Status.INCONCLUSIVE if questions else Status.PASS,
             grouped(questions) or f"{shown} accepted, read back and undone",

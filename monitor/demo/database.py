@@ -57,9 +57,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
         self._depth = 0
-        self._connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=1.0
-        )
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.executescript(_SCHEMA)

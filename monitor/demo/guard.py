@@ -107,9 +107,7 @@ class GuardedGateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a refusal."""
-        operation = (
-            operation_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
-        )
+        operation = operation_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if operation is None or not self._guard.stops(operation):
             await self._app(scope, receive, send)
             return

@@ -25,15 +25,11 @@ class Metrics:
             ["route", "method", "status"],
             registry=registry,
         )
-        self._applied = _by_surface(
-            "demo_writes_applied_total", "Writes that changed stored data.", registry
-        )
+        self._applied = _by_surface("demo_writes_applied_total", "Writes that changed stored data.", registry)
         self._blocked = _by_surface(
             "demo_writes_blocked_total", "Writes refused by the read-only guard.", registry
         )
-        self._read_only = Gauge(
-            "demo_read_only", "1 while the read-only flag is on.", registry=registry
-        )
+        self._read_only = Gauge("demo_read_only", "1 while the read-only flag is on.", registry=registry)
         self._queue_depth = Gauge(
             "demo_queue_depth", "Intents queued and not yet applied.", registry=registry
         )

@@ -139,9 +139,7 @@ class ReadOnlyMode:
         return max(1, math.ceil((self._plan.closes - self._clock.now()).total_seconds()))
 
     def _set(self, *, read_only: bool) -> None:
-        self._flag = Flag(
-            read_only=read_only, version=self._flag.version + 1, updated_at=self._clock.now()
-        )
+        self._flag = Flag(read_only=read_only, version=self._flag.version + 1, updated_at=self._clock.now())
 
     def _announce(self, status: Status, *, extended: bool = False) -> None:
         self._announcements.append(

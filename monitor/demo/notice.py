@@ -71,9 +71,7 @@ def summary(window: Window | None, *, base_url: str, now: datetime) -> dict[str,
     }
 
 
-def maintenances(
-    window: Window | None, status: Status, *, base_url: str, now: datetime
-) -> dict[str, JSON]:
+def maintenances(window: Window | None, status: Status, *, base_url: str, now: datetime) -> dict[str, JSON]:
     """The body of `/api/v2/scheduled-maintenances/….json`: those in one status."""
     found: list[JSON] = []
     if window is not None and window.status is status:

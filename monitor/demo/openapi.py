@@ -32,9 +32,7 @@ class Contract:
     media: str = "application/json"
 
 
-def _gives(
-    summary: str, schema: str | dict[str, JSON], *, media: str = "application/json"
-) -> Contract:
+def _gives(summary: str, schema: str | dict[str, JSON], *, media: str = "application/json") -> Contract:
     answer = ref(schema) if isinstance(schema, str) else schema
     return Contract(summary=summary, answers={200: ("OK", answer)}, media=media)
 
@@ -67,22 +65,16 @@ CONTRACTS: Mapping[str, Contract] = MappingProxyType(
             answers={200: ("OK", ref("SearchResults"))},
             query={"q": (wanted(QUESTION_LIMIT), True)},
         ),
-        "post_document": _takes(
-            "Ingest a document", ref("Document"), {201: ("Stored", ref("Created"))}
-        ),
+        "post_document": _takes("Ingest a document", ref("Document"), {201: ("Stored", ref("Created"))}),
         "get_document": _gives("One document", "Document"),
         "delete_document": _removes("a document"),
-        "put_vector": _takes(
-            "Store a vector", ref("VectorValues"), {200: ("Stored", ref("Vector"))}
-        ),
+        "put_vector": _takes("Store a vector", ref("VectorValues"), {200: ("Stored", ref("Vector"))}),
         "get_vector": _gives("One vector", "Vector"),
         "delete_vector": _removes("a vector"),
         "put_value": _takes("Store a value", ANYTHING, {200: ("Stored", ref("Value"))}),
         "get_value": _gives("One value", "Value"),
         "delete_value": _removes("a value"),
-        "create_ticket": _takes(
-            "Create a ticket", ref("NewTicket"), {201: ("Created", ref("Created"))}
-        ),
+        "create_ticket": _takes("Create a ticket", ref("NewTicket"), {201: ("Created", ref("Created"))}),
         "get_ticket": _gives("One ticket", "Ticket"),
         "delete_ticket": _removes("a ticket"),
         "post_intent": _takes(
@@ -171,8 +163,7 @@ def _failures(operation: Operation, contract: Contract) -> list[str]:
 
 def _parameters(operation: Operation, contract: Contract) -> JSON:
     parameters: list[JSON] = [
-        _parameter(name, "path", NAME, required=True)
-        for name in re.findall(r"{(\w+)}", operation.path)
+        _parameter(name, "path", NAME, required=True) for name in re.findall(r"{(\w+)}", operation.path)
     ]
     for name, (schema, required) in contract.query.items():
         parameters.append(_parameter(name, "query", schema, required=required))

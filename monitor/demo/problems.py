@@ -63,6 +63,4 @@ def problem(
         "detail": detail,
         "error": {"code": code},
     }
-    return JSONResponse(
-        body, status, headers=dict(headers or {}), media_type="application/problem+json"
-    )
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type="application/problem+json")

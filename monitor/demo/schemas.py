@@ -89,9 +89,7 @@ SCHEMAS: Mapping[str, dict[str, JSON]] = MappingProxyType(
         "Intent": shape(id=NAME, status=choice("queued", "applied"), applied=COUNT),
         "Queue": shape(depth=COUNT, oldest_seconds={"type": "number", "minimum": 0}),
         "Jobs": shape(
-            embeddings_backfill=shape(
-                running={"type": "integer", "enum": [0, 1]}, last_run=MOMENT_OR_NULL
-            )
+            embeddings_backfill=shape(running={"type": "integer", "enum": [0, 1]}, last_run=MOMENT_OR_NULL)
         ),
         "Flag": shape(read_only=BOOLEAN, version=COUNT, updated_at=MOMENT),
         "Health": shape(status=choice("ok")),

@@ -154,9 +154,7 @@ class Store:
     def apply_intents(self, *, limit: int, writes: WriteGate) -> int:
         """Let up to `limit` queued intents take effect, oldest first; returns how many did."""
         writes.check()
-        waiting = self._db.rows(
-            "SELECT id FROM intents WHERE applied = 0 ORDER BY number LIMIT ?", (limit,)
-        )
+        waiting = self._db.rows("SELECT id FROM intents WHERE applied = 0 ORDER BY number LIMIT ?", (limit,))
         if not waiting:
             return 0
         with self._db.transaction():
@@ -166,13 +164,9 @@ class Store:
         """Let one intent take effect; False when it had before."""
         writes.check()
         with self._db.transaction():
-            claimed = self._db.run(
-                "UPDATE intents SET applied = 1 WHERE id = ? AND applied = 0", (id_,)
-            )
+            claimed = self._db.run("UPDATE intents SET applied = 1 WHERE id = ? AND applied = 0", (id_,))
             if claimed:
-                self._db.run(
-                    "INSERT INTO effects SELECT id, payload FROM intents WHERE id = ?", (id_,)
-                )
+                self._db.run("INSERT INTO effects SELECT id, payload FROM intents WHERE id = ?", (id_,))
             return claimed > 0
 
     def intent(self, id_: str) -> Intent | None:
@@ -213,9 +207,7 @@ class Store:
             )
 
     def _remembered(self, key: str, fingerprint: str) -> Applied | None:
-        found = self._db.row(
-            "SELECT fingerprint, status, content FROM answers WHERE key = ?", (key,)
-        )
+        found = self._db.row("SELECT fingerprint, status, content FROM answers WHERE key = ?", (key,))
         if found is None:
             return None
         if found[0] != fingerprint:

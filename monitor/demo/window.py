@@ -101,9 +101,7 @@ async def metrics(call: Call) -> Response:
     services = call.services
     depth = services.store.queue().depth
     services.metrics.show_state(read_only=services.mode.frozen, queue_depth=depth)
-    return Response(
-        generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-    )
+    return Response(generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def healthz(call: Call) -> Response:
@@ -133,9 +131,7 @@ def _moment_of(value: JSON) -> datetime | None:
 
 def _maintenances(call: Call, status: Status) -> Response:
     window = notice.current_window(call.services.mode)
-    body = notice.maintenances(
-        window, status, base_url=_base_url(call), now=call.services.clock.now()
-    )
+    body = notice.maintenances(window, status, base_url=_base_url(call), now=call.services.clock.now())
     return JSONResponse(body, headers=FIVE_SECONDS)
 
 

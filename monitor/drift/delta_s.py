@@ -3,6 +3,8 @@
 ΔS = 1 − cosine of the embeddings, in [0, 2]: 0 is the same meaning, about 1 is another topic.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,12 +43,17 @@ class Baseline:
         return len(self._vectors)
 
     def delta_s(self, answer: str, vector: Vector) -> float | None:
-        """ΔS of an answer, None while there is no baseline. The very same text is 0 exactly."""
+        """ΔS of an answer, None while there is no baseline or where a vector is none.
+
+        The very same text is 0 exactly.
+        """
+        if not self._vectors or not np.isfinite(vector).all():
+            return None
         if answer in self._answers:
             return 0.0
-        if not self._vectors:
-            return None
         nearest = float(np.max(np.stack(self._vectors) @ unit(vector)))
+        if not math.isfinite(nearest):
+            return None
         return min(2.0, max(0.0, 1.0 - nearest))
 
     def overlap(self, documents: list[str]) -> float | None:

@@ -22,6 +22,8 @@ BATCH = 16
 DEADLINE = 60.0
 """Seconds for one batch before the process counts as hung."""
 START_DEADLINE = 180.0
+IDLE = 1.0
+"""Seconds between looks at a process that nothing is asked of."""
 LONGEST_PAUSE = 30.0
 QUEUE = 5000
 CACHE = 20_000
@@ -37,7 +39,8 @@ class _Ended(Exception):
 class Embedder:
     """One process that turns texts into vectors, by the id of the text. Safe to use from any thread."""
 
-    def __init__(self, model: str, receive: Receive, note: Note) -> None:
+    def __init__(self, model: str, receive: Receive, note: Note, *, deadline: float = DEADLINE) -> None:
+        self._longest = deadline
         self._command = [sys.executable, "-m", "monitor.drift.worker", model]
         self._receive = receive
         self._note = note
@@ -127,7 +130,8 @@ class Embedder:
         self._note("embedder ready", {"model": str(hello["model"])})
         number = 0
         while not self._stopped.is_set():
-            self._work.wait()
+            if not self._work.wait(IDLE) and self._process is not None and self._process.poll() is not None:
+                raise _Ended(f"it ended with {self._process.returncode} while nothing was asked")
             with self._lock:
                 batch = dict(list(self._waiting.items())[:BATCH])
                 if not batch:
@@ -141,10 +145,10 @@ class Embedder:
         if process is None or process.stdin is None:
             raise _Ended("it is gone")
         request = json.dumps({"id": number, "texts": list(batch.values())}).encode() + b"\n"
-        with self._deadline(DEADLINE):
+        with self._deadline(self._longest):
             process.stdin.write(request)
             process.stdin.flush()
-        answer = self._line(DEADLINE)
+        answer = self._line(self._longest)
         if "error" in answer:
             self._note("embedder refused answers", {"reason": str(answer["error"])})
         encoded = answer.get("vectors")

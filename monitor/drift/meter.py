@@ -68,7 +68,8 @@ class Meter:
             self._give_up(question.waiting.popleft())
         if answer is not None and self.embedder is not None and self.embedder.known(answer) is None:
             self._asking.setdefault(answer, set()).add(read.probe)
-            self.embedder.ask(answer, text or "")
+            if text is not None:
+                self.embedder.ask(answer, text)
         self._drain(question)
 
     def received(self, name: str, vector: Vector) -> None:

@@ -46,7 +46,8 @@ def serve(name: str) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            vectors = model.encode(request["texts"], normalize_embeddings=True, batch_size=16)
+            texts = [text.encode("utf-8", "replace").decode() for text in request["texts"]]
+            vectors = model.encode(texts, normalize_embeddings=True, batch_size=16)
             answer = {
                 "id": request["id"],
                 "vectors": [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors],

@@ -40,12 +40,13 @@ class Alertmanager:
     async def tell(self, alert: Alert) -> Delivery:
         """Post one alert."""
         ends = alert.resolved_at or time.time() + 3 * self._spec.resend
+        severity = _severity(alert.fired_as or alert.action)
         labels = {
             **self._spec.labels,
             "alertname": "FreezewatchEscalation",
             "window": alert.window_id,
             "cause": alert.cause,
-            "severity": SEVERITY.get(alert.action, "warning"),
+            "severity": severity,
         }
         annotations = {
             "summary": alert.summary,
@@ -63,4 +64,13 @@ class Alertmanager:
             "startsAt": iso(alert.since),
             "endsAt": iso(ends),
         }
-        return await post(self._client, self._url, [payload])
+        payloads = [payload]
+        before = severity if alert.formerly is None else _severity(alert.formerly)
+        if before != severity:  # for Alertmanager other labels are another alert: end the former one
+            former = {**payload, "labels": {**labels, "severity": before}, "endsAt": iso(time.time())}
+            payloads.append(former)
+        return await post(self._client, self._url, payloads)
+
+
+def _severity(action: str) -> str:
+    return SEVERITY.get(action, "warning")

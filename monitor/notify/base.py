@@ -25,6 +25,10 @@ class Alert:
     resolved_at: float | None = None
     contact: str | None = None
     runbook: str | None = None
+    fired_as: str = ""
+    """The action with which it fires, or fired last."""
+    formerly: str | None = None
+    """The action with which it fired before, where that has changed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ sent after it.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 from monitor.events import Alerted, Event, SelfNoted
@@ -26,7 +26,11 @@ class _Firing:
     since: float
     action: Action
     alert: Alert
-    undelivered: set[str] = field(default_factory=set)
+
+
+def _key(event: Alerted) -> tuple[str, str, str]:
+    """What names one alert in the ledger and in memory: times there are in milliseconds."""
+    return event.cause, event.state, iso(event.at)
 
 
 class AlertCenter:
@@ -47,7 +51,8 @@ class AlertCenter:
         self._evidence: dict[str, list[dict[str, Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = {notifier.name: asyncio.Lock() for notifier in notifiers}
-        self._undelivered: dict[tuple[str, str], tuple[Alerted, set[str]]] = {}
+        self._raised: dict[tuple[str, str, str], Alert] = {}
+        self._undelivered: dict[tuple[str, str, str], set[str]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,16 +63,16 @@ class AlertCenter:
         """Remember an event of before a restart."""
         if isinstance(event, Alerted):
             self._note(event)
-            self._undelivered[event.cause, event.state] = (event, set(event.to))
+            self._undelivered[_key(event)] = set(event.to)
         elif isinstance(event, SelfNoted) and event.what == DELIVERED:
-            key = (str(event.detail.get("cause")), str(event.detail.get("state")))
-            if key in self._undelivered:
-                self._undelivered[key][1].discard(str(event.detail.get("to")))
+            detail = {name: str(event.detail.get(name)) for name in ("cause", "state", "raised", "to")}
+            key = (detail["cause"], detail["state"], detail["raised"])
+            self._undelivered.get(key, set()).discard(detail["to"])
 
     def resume(self) -> None:
         """Send what was recorded before a restart and reached nobody, and go on resending."""
-        for event, to in self._undelivered.values():
-            self._send(event, [n for n in self._notifiers if n.name in to])
+        for key, to in self._undelivered.items():
+            self._send(key, [n for n in self._notifiers if n.name in to])
         self._undelivered.clear()
         for notifier in self._notifiers:
             if getattr(notifier, "resend", None):
@@ -110,19 +115,21 @@ class AlertCenter:
         self._append(event)
 
     def _note(self, event: Alerted) -> None:
+        before = self._firing.pop(event.cause, None)
+        former = None if before is None else before.action.value
         if event.state == "resolved":
-            self._firing.pop(event.cause, None)
+            alert = self._alert(event, fired_as=former or event.action.value)
         else:
-            self._firing[event.cause] = _Firing(
-                since=event.since, action=event.action, alert=self._alert(event)
-            )
+            alert = self._alert(event, fired_as=event.action.value, formerly=former)
+            self._firing[event.cause] = _Firing(since=event.since, action=event.action, alert=alert)
+        self._raised[_key(event)] = alert
 
     def committed(self, event: Event) -> None:
         """An event is durable: if it is an alert, tell everybody."""
         if isinstance(event, Alerted):
-            self._send(event, self._notifiers)
+            self._send(_key(event), self._notifiers)
 
-    def _alert(self, event: Alerted) -> Alert:
+    def _alert(self, event: Alerted, fired_as: str, formerly: str | None = None) -> Alert:
         window = self._plan.window
         return Alert(
             cause=event.cause,
@@ -136,24 +143,28 @@ class AlertCenter:
             resolved_at=event.at if event.state == "resolved" else None,
             contact=window.contact,
             runbook=window.rollback,
+            fired_as=fired_as,
+            formerly=formerly,
         )
 
-    def _send(self, event: Alerted, notifiers: list[Notifier]) -> None:
-        alert = self._alert(event)
+    def _send(self, key: tuple[str, str, str], notifiers: list[Notifier]) -> None:
+        alert = self._raised.pop(key, None)
+        if alert is None:
+            return
         for notifier in notifiers:
-            self._start(self._deliver(notifier, alert))
+            self._start(self._deliver(notifier, alert, key[2]))
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, notifier: Notifier, alert: Alert) -> None:
+    async def _deliver(self, notifier: Notifier, alert: Alert, raised: str) -> None:
         async with self._turns[notifier.name]:  # so that no firing overtakes its own end
-            await self._try(notifier, alert)
+            await self._try(notifier, alert, raised)
 
-    async def _try(self, notifier: Notifier, alert: Alert) -> None:
-        said = {"cause": alert.cause, "state": alert.state, "to": notifier.name}
+    async def _try(self, notifier: Notifier, alert: Alert, raised: str) -> None:
+        said = {"cause": alert.cause, "state": alert.state, "raised": raised, "to": notifier.name}
         for attempt in range(TRIES):
             delivery = await notifier.tell(alert)
             if delivery.problem is None:
@@ -170,8 +181,10 @@ class AlertCenter:
         pause = float(getattr(notifier, "resend", 60.0))
         while True:
             await asyncio.sleep(pause)
-            for firing in list(self._firing.values()):
-                await notifier.tell(replace(firing.alert))
+            for cause, firing in list(self._firing.items()):
+                async with self._turns[notifier.name]:
+                    if self._firing.get(cause) is firing:  # it may have ended meanwhile
+                        await notifier.tell(firing.alert)
 
     async def stop(self, patience: float) -> None:
         """Let deliveries end for up to `patience` seconds; what is left is sent after a restart."""

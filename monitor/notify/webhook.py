@@ -36,6 +36,7 @@ class Webhook:
     async def tell(self, alert: Alert) -> Delivery:
         """Post one alert."""
         payload = {"schema": "freezewatch.alert/1", **asdict(alert), "since": iso(alert.since)}
+        del payload["fired_as"], payload["formerly"]
         if alert.resolved_at is not None:
             payload["resolved_at"] = iso(alert.resolved_at)
         return await post(self._client, self._spec.url, payload, self._spec.headers)

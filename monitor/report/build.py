@@ -13,9 +13,12 @@ from monitor.ledger import Head
 from monitor.model import Colour, Decision, Phase, Timeline, Verdict, colour, iso
 from monitor.plan import Plan
 from monitor.policy import decide
+from monitor.snapshot import without_evidence
 from probes.base import Kind, Observation, Outcome
 
 SCHEMA = "freezewatch.report/1"
+KEPT = 20_000
+"""Runs of one probe that are kept whole; beyond that they are thinned."""
 POINTS = 600
 """Points of a series that are kept for drawing; more are thinned evenly."""
 
@@ -39,7 +42,7 @@ class ProbeSummary:
     every: float
     outcomes: Counter[str] = field(default_factory=Counter)
     durations: list[float] = field(default_factory=list)
-    """Seconds, of runs that were answered, in order."""
+    """Seconds, of runs that were answered; every other one is let go beyond `KEPT`."""
     points: list[Point] = field(default_factory=list)
     delta_s: list[Point] = field(default_factory=list)
     last_reason: str = ""
@@ -104,27 +107,45 @@ class Collector:
         if o.kind is Kind.MEANING:
             delta = o.figures.get("delta_s")
             if isinstance(delta, float | int):
+                probe.delta_s = _bounded(probe.delta_s)
                 probe.delta_s.append(Point(at=o.started, value=float(delta), outcome=o.outcome.value))
             return
         probe.outcomes[o.outcome.value] += 1
         probe.last_reason = o.reason
         if o.outcome is not Outcome.SKIPPED:
+            probe.points = _bounded(probe.points)
             probe.points.append(Point(at=o.started, value=o.duration_s, outcome=o.outcome.value))
             if o.outcome is not Outcome.UNREACHABLE:
+                if len(probe.durations) >= KEPT:
+                    del probe.durations[::2]
                 probe.durations.append(o.duration_s)
 
 
-def build(plan: Plan, events: Iterable[Event], head: Head, now: float) -> Report:
-    """The report on `events` as of `now`."""
+CHANGED = (
+    "window.yaml was changed since the watchdog started: start `freezewatch watch` again, or put it back; "
+    "`freezewatch replay` judges under another configuration"
+)
+
+
+def build(plan: Plan, events: Iterable[Event], head: Head, now: float, *, same_plan: bool = True) -> Report:
+    """The report on `events` as of `now`.
+
+    With `same_plan`, nothing is green under another configuration than the one that was watched.
+    """
     judge, collector = Judge(plan), Collector(plan)
     last: Decided | None = None
+    watched: str | None = None
     for event in events:
         judge.feed(event)
         collector.add(event)
         if isinstance(event, Decided):
             last = event
+        elif isinstance(event, SelfNoted) and event.what == "started":
+            watched = event.detail.get("config")
     before = Decision(action=last.action, causes=last.causes, reason=last.reason) if last else None
     verdicts = judge.verdicts(now)
+    if same_plan and watched not in (None, plan.digest):
+        verdicts = without_evidence(verdicts, CHANGED)
     kept = collector.kept
     return Report(
         plan=plan,
@@ -146,6 +167,10 @@ def build(plan: Plan, events: Iterable[Event], head: Head, now: float) -> Report
         head=head,
         generated_at=now,
     )
+
+
+def _bounded(points: list[Point]) -> list[Point]:
+    return points if len(points) < KEPT else thinned(points, KEPT // 2)
 
 
 def thinned(points: list[Point], most: int = POINTS) -> list[Point]:

@@ -202,9 +202,7 @@ def drift(report: Report, words: Words) -> Chart:
         series=kept,
         note=note,
         joined=True,
-        empty=_why_empty(
-            probes, "reads that say where their answer stands", "no answer was measured"
-        ),
+        empty=_why_empty(probes, "reads that say where their answer stands", "no answer was measured"),
     )
 
 
@@ -246,9 +244,7 @@ def blocked(report: Report, words: Words) -> Chart:
     surfaces: dict[str, list[Point]] = {}
     for probe in probes:
         surfaces.setdefault(probe.surface, []).extend(_finite(probe.points))
-    found = [
-        series for name, points in surfaces.items() if (series := _surface(name, points, words))
-    ]
+    found = [series for name, points in surfaces.items() if (series := _surface(name, points, words))]
     kept, note = _folded(found, "surfaces")
     return Chart(
         key="blocked",

@@ -78,8 +78,7 @@ def _environment(words: Words) -> Environment:
 def _policy(scripts: Iterable[str]) -> str:
     """Nothing may be loaded; only these scripts may run."""
     hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for text in scripts
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts
     )
     allowed = f"script-src {hashes}; " if hashes else ""
     return (

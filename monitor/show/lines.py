@@ -4,7 +4,7 @@ import sys
 from typing import TextIO
 
 from monitor.events import Acted, Alerted, Decided, Event, Judged, PhaseBegan, SelfNoted, dumps
-from monitor.model import iso
+from monitor.model import Phase, iso
 from monitor.snapshot import Snapshot
 
 
@@ -53,9 +53,14 @@ class PlainLines:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._opened = False
 
     def event(self, event: Event) -> None:
-        """Print it if it is worth a line."""
+        """Print it if it is worth a line; before the window opens, no verdict is."""
+        if isinstance(event, PhaseBegan):
+            self._opened |= event.phase not in (Phase.PLANNED, Phase.BASELINE)
+        if isinstance(event, Judged) and not self._opened:
+            return
         line = words(event)
         if line is not None:
             print(line, file=self._out, flush=True)
