@@ -28,9 +28,7 @@ OPENS = from_iso("2026-11-23T22:00:00Z")
 CLOSES = from_iso("2026-11-23T23:00:00Z")
 SOAK = 300.0
 HEAD = Head(records=4711, link="9f" * 32)
-HOSTILE = (
-    "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egnp.exe\x00{{ 7*7 }}"
-)
+HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egnp.exe\x00{{ 7*7 }}"
 WINDOW = """
 window:
   id: catalogue-reindex
@@ -176,9 +174,7 @@ def report_of(
     now: float = CLOSES + SOAK + 30,
     change: Change = unchanged,
 ) -> Report:
-    events: list[Event] = [
-        Observed(at=o.started, observation=change(o)) for o in observations(plan, now)
-    ]
+    events: list[Event] = [Observed(at=o.started, observation=change(o)) for o in observations(plan, now)]
     return build(plan, sorted([*events, *others], key=lambda event: event.at), HEAD, now)
 
 
@@ -199,9 +195,7 @@ def story() -> list[Event]:
         Judged(at=OPENS + 60, criterion="window", verdict="AMBER", reason="not proven: reopen"),
         Decided(at=OPENS + 60, action=Action.HOLD, causes=(), reason="green so far"),
         PhaseBegan(at=CLOSES, phase=Phase.SOAK, closes=CLOSES, ends=ends),
-        Judged(
-            at=CLOSES + 40, criterion="window", verdict="GREEN", reason="every criterion passes"
-        ),
+        Judged(at=CLOSES + 40, criterion="window", verdict="GREEN", reason="every criterion passes"),
         Decided(at=CLOSES + 40, action=Action.CLOSE, causes=(), reason="every criterion passes"),
         PhaseBegan(at=ends, phase=Phase.CLOSED, closes=CLOSES, ends=ends),
     ]

@@ -50,9 +50,7 @@ def test_page_loads_nothing_from_anywhere(page: str) -> None:
     """No element fetches: the only addresses outside the page are links that the plan gives."""
     parsed = Parsed(page)
 
-    fetched = [
-        value for _, attrs in parsed.tags for name in ("src", "data") if (value := attrs.get(name))
-    ]
+    fetched = [value for _, attrs in parsed.tags for name in ("src", "data") if (value := attrs.get(name))]
     links = [str(attrs["href"]) for _, attrs in parsed.tags if "href" in attrs]
     assert fetched == []
     assert {link for link in links if not link.startswith("#")} == {
@@ -156,9 +154,7 @@ def hostile_report(directory: Path) -> Report:
     """Hostile text wherever a target, a person or the configuration can put it."""
     probes = PROBES.replace("surface: vectors", f"surface: {json.dumps(HOSTILE)}")
     waive = f"\nwaive: {{queue: {json.dumps(HOSTILE)}}}\n"
-    plan = plan_of(
-        directory, title=HOSTILE, rollback="javascript:alert(1)", probes=probes, waive=waive
-    )
+    plan = plan_of(directory, title=HOSTILE, rollback="javascript:alert(1)", probes=probes, waive=waive)
     giant = "\ud800" + HOSTILE + "A" * 1_000_000
 
     def change(observation: Observation) -> Observation:
@@ -286,12 +282,10 @@ def test_footer_names_the_ledger_and_the_law(page: str) -> None:
 def test_large_window_stays_small_and_draws_the_twelve_worst(tmp_path: Path) -> None:
     """Many probes, many entries and long reasons fit in 4 MB; what is left out is said."""
     reads = "".join(
-        f"  - {{name: read-{n}, http: {{url: 'http://127.0.0.1:1/{n}'}}, answer: $.a}}\n"
-        for n in range(40)
+        f"  - {{name: read-{n}, http: {{url: 'http://127.0.0.1:1/{n}'}}, answer: $.a}}\n" for n in range(40)
     )
     writes = "".join(
-        f"  - {{name: write-{n}, http: {{url: 'http://127.0.0.1:1/${{canary}}'}}}}\n"
-        for n in range(500)
+        f"  - {{name: write-{n}, http: {{url: 'http://127.0.0.1:1/${{canary}}'}}}}\n" for n in range(500)
     )
     plan = plan_of(tmp_path, probes=f"\nreads:\n{reads}\nwrites:\n{writes}")
     judged = [
@@ -299,10 +293,7 @@ def test_large_window_stays_small_and_draws_the_twelve_worst(tmp_path: Path) -> 
         for n in range(3000)
     ]
     few = [o for o in observations(plan, OPENS + 7200) if not o.probe.startswith("write-")]
-    some = [
-        Observed(at=o.started, observation=changed(o, reason=f"{o.slot} " + "ж&<" * 200))
-        for o in few
-    ]
+    some = [Observed(at=o.started, observation=changed(o, reason=f"{o.slot} " + "ж&<" * 200)) for o in few]
     report = build(plan, sorted([*some, *judged], key=lambda e: e.at), HEAD, CLOSES + 900)
 
     page = render(report)
