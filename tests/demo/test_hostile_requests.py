@@ -34,9 +34,7 @@ HOSTILE_BODIES: dict[str, bytes] = {
         "read_only",
     ],
 )
-def test_hostile_body_is_a_bad_request_and_never_a_crash(
-    open_demo: Demo, name: str, body: bytes
-) -> None:
+def test_hostile_body_is_a_bad_request_and_never_a_crash(open_demo: Demo, name: str, body: bytes) -> None:
     """The answer is a problem that says whose fault it was."""
     operation = named(name)
     path = operation.path.replace("{id}", "x").replace("{key}", "x")
@@ -71,9 +69,7 @@ def test_hostile_body_is_a_bad_request_and_never_a_crash(
         ("GET", "/search", None),
     ],
 )
-def test_wrong_types_are_bad_requests(
-    open_demo: Demo, method: str, path: str, body: object
-) -> None:
+def test_wrong_types_are_bad_requests(open_demo: Demo, method: str, path: str, body: object) -> None:
     """A field of the wrong type or size is named, not stored."""
     response = open_demo.http.request(method, path, json=body)
 

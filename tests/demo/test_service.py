@@ -50,9 +50,7 @@ def test_answer_takes_milliseconds(open_demo: Demo) -> None:
     assert sorted(taken)[10] < timedelta(milliseconds=25)
 
 
-@pytest.mark.parametrize(
-    "text", ['") OR title:*', "NEAR(tent, 2)", "tent AND -", "' --", "?!", "^*"]
-)
+@pytest.mark.parametrize("text", ['") OR title:*', "NEAR(tent, 2)", "tent AND -", "' --", "?!", "^*"])
 def test_query_syntax_is_nothing_but_words(open_demo: Demo, text: str) -> None:
     """Whatever is typed, the index sees quoted words."""
     assert open_demo.ask(text).status_code == 200
@@ -88,8 +86,7 @@ def test_repeated_idempotency_key_gets_the_first_answer_and_no_second_effect(dem
     """The same key is done already; the same key with another payload is a mistake."""
     key = {"Idempotency-Key": '"8e03978e"'}
     tickets = [
-        demo.http.post("/tools/create_ticket", json={"title": "Once"}, headers=key).json()
-        for _ in range(2)
+        demo.http.post("/tools/create_ticket", json={"title": "Once"}, headers=key).json() for _ in range(2)
     ]
     other = demo.http.post("/tools/create_ticket", json={"title": "Other"}, headers=key)
 
@@ -264,9 +261,7 @@ def test_backfill_works_while_open_and_rests_while_frozen(tmp_path: Path) -> Non
 
 def test_job_and_flags_follow_the_mode(demo: Demo) -> None:
     """Both replicas and the job show the freeze at once; each change is a new version."""
-    assert eventually(
-        lambda: bool(demo.http.get("/jobs").json()["embeddings_backfill"]["last_run"])
-    )
+    assert eventually(lambda: bool(demo.http.get("/jobs").json()["embeddings_backfill"]["last_run"]))
     seen = []
     turns: tuple[Callable[[], None], ...] = (
         lambda: None,
@@ -332,9 +327,7 @@ def test_service_without_a_window_announces_none(open_demo: Demo) -> None:
 def test_openapi_describes_every_public_operation_and_no_other(open_demo: Demo) -> None:
     """Mutations name their refusal, references lead somewhere, the operator's switch is absent."""
     document = open_demo.http.get("/openapi.json").json()
-    described = {
-        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
-    }
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     public = {(op.method, op.path) for op in OPERATIONS if op.effect is not Effect.ADMIN}
 
     assert document["openapi"] == "3.1.0"
