@@ -26,6 +26,15 @@ from probes.kinds import KINDS
 from probes.secrets import SENSITIVE, Redactor
 
 SECTION_KIND = {"reads": Kind.READ, "writes": Kind.WRITE, "flags": Kind.FLAG}
+LATER = {
+    "queues": "queue",
+    "audits": "storage",
+    "notices": "notice",
+    "jobs": "jobs",
+    "retries": "retries",
+    "scope": "scope",
+}
+"""Sections that the design has and this version has not, each with the criterion it would serve."""
 COMMON = frozenset(Common.model_fields)
 M = TypeVar("M", bound=BaseModel)
 
@@ -105,6 +114,9 @@ def _mistake(model: type[BaseModel], detail: Any, at: At, document: Document) ->
     where: At = (*at, *_known_steps(detail["loc"], at, document))
     loc = [step for step in detail["loc"] if step != "[key]"]
     kind, key = detail["type"], str(loc[-1]) if loc else ""
+    if kind == "extra_forbidden" and model is File and key in LATER:
+        waive = f"take it out, and waive {LATER[key]!r} with the reason"
+        return document.mistake(where, f"this version cannot watch {key!r} yet: {waive}")
     if kind == "extra_forbidden":
         known = sorted(_keys_beside(model, detail["loc"]))
         return document.mistake(where, f"unknown key {key!r}{_hint(key, known)}")
@@ -271,6 +283,9 @@ def _warnings(probes: list[tuple[At, Planned]], file: File, document: Document) 
             times = f"timeout is {probe.timeout:g} s, every {probe.every:g} s"
             message = f"{probe.name}: {times}: a hanging target costs most runs"
             yield document.mistake(at, message)
+        if probe.kind is Kind.WRITE and probe.spec.refusal.outage_looks_the_same:
+            by = "name body, headers or a code by which a refusal is known"
+            yield document.mistake(at, f"{probe.name}: an outage answers so too; {by}")
         if probe.kind is Kind.WRITE and probe.spec.read_back is None:
             message = f"{probe.name}: without read_back a refusal is not verified; guard stays INCONCLUSIVE"
             yield document.mistake(at, message)

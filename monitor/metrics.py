@@ -5,6 +5,7 @@ The registry is passed in. Every label set exists from the start, at 0, so that 
 """
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -173,9 +174,10 @@ class Metrics:
         if series.attempts:
             series.attempts[o.outcome].inc()
         series.lateness.observe(o.lateness_s)
-        series.durations["total"].observe(o.duration_s)
+        if isfinite(o.duration_s):
+            series.durations["total"].observe(o.duration_s)
         for phase, seconds in o.phases.items():
-            if phase in series.durations:
+            if phase in series.durations and isfinite(seconds):
                 series.durations[phase].observe(seconds)
 
     def judged(self, now: float, judge: Judge, verdicts: Mapping[str, Verdict], decision: Decision) -> None:

@@ -50,8 +50,26 @@ class Observer:
         self._append = append
         self._in_flight: set[str] = set()
         self._texts: OrderedDict[str, str] = OrderedDict()
+        self._left: dict[str, list[float]] = {}
         self.control_done: set[str] = set()
         """Write probes that have shown, or tried to show, that they succeed while writes are open."""
+
+    def recall(self, observation: Observation) -> None:
+        """Take in a write of before a restart: was it the control, did it leave a canary behind?"""
+        if observation.kind is not Kind.WRITE:
+            return
+        if observation.phase == Phase.BASELINE:
+            self.control_done.add(observation.probe)
+        left = self._left.setdefault(observation.probe, [])
+        owed = observation.figures.get("owed")
+        if isinstance(owed, int) and owed > len(left):
+            left.append(observation.slot)
+        elif isinstance(owed, int):
+            del left[: len(left) - owed]
+
+    def left_behind(self, probe: str) -> list[float]:
+        """Slots of `probe` whose canaries were not undone before a restart."""
+        return self._left.get(probe, [])
 
     def text(self, answer: str) -> str | None:
         """The text of a recent answer by its id."""

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from monitor.errors import Mistake
 from monitor.model import CRITERIA, Window
 from monitor.notify.kinds import NotifierSpec
-from monitor.units import Duration, Moment, NoBool, Positive, Share
 from probes.base import Kind
 from probes.kinds import KindOf
 from probes.secrets import Redactor
+from probes.units import Duration, Moment, NoBool, Positive, Share
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}"
 FASTEST = 0.2

@@ -21,14 +21,14 @@ from monitor.judge import grids
 from monitor.judging import Batch, Judging, Sink
 from monitor.ledger import Ledger, LedgerFile
 from monitor.metrics import Metrics
-from monitor.model import Decision, Phase, Verdict, iso
+from monitor.model import Decision, Verdict, iso
 from monitor.notify.base import Notifier
 from monitor.notify.center import AlertCenter
 from monitor.observe import Observer
 from monitor.plan import Plan
 from monitor.schedule import Schedule
 from monitor.snapshot import Snapshot
-from probes.base import Kind, Observation, Outcome
+from probes.base import Kind, Observation, Outcome, WriteProbe
 from probes.http import Recorder, Transport
 from probes.kinds import Tools
 
@@ -137,8 +137,7 @@ class Watch:
                     measured.add((o.probe, o.slot))
                 elif o.kind is Kind.READ and o.outcome is Outcome.OK:
                     reads.append(o)
-                elif o.kind is Kind.WRITE and o.phase == Phase.BASELINE:
-                    self._observer.control_done.add(o.probe)
+                self._observer.recall(o)
         unmeasured = [
             (read, file.answer(str(read.figures.get("answer"))), (read.probe, read.slot) in measured)
             for read in reads
@@ -158,8 +157,11 @@ class Watch:
         for planned in self.plan.probes:
             probe = planned.maker.make(planned.name, planned.surface, planned.spec, planned.timeout, tools)
             why = self._judging.leaked.get(planned.name)
-            if why is not None and hasattr(probe, "stop"):
-                probe.stop(f"stopped after a confirmed leak: {why}")
+            if isinstance(probe, WriteProbe):
+                if why is not None:
+                    probe.stop(f"stopped after a confirmed leak: {why}")
+                for slot in self._observer.left_behind(planned.name):
+                    probe.owe(slot)
             work, missed = self._observer.work(planned, probe), self._observer.missed(planned)
             self._schedule.add(planned.name, slots[planned.name], work, missed)
 

@@ -6,7 +6,7 @@ Times are seconds since the Unix epoch in UTC (`slot`, `started`) or plain secon
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Figure = str | float | int | bool | None | list[str]
 
@@ -146,4 +146,17 @@ class Probe(Protocol):
 
     async def run(self, run: Run) -> Result:
         """Ask once."""
+        ...
+
+
+@runtime_checkable
+class WriteProbe(Probe, Protocol):
+    """A probe that tries to write, and so can be told to stop and what it still has to undo."""
+
+    def stop(self, reason: str) -> None:
+        """Attempt nothing more while frozen."""
+        ...
+
+    def owe(self, slot: float) -> None:
+        """The canary of the attempt that was due at `slot` was left behind."""
         ...

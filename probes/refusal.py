@@ -77,12 +77,13 @@ class Refusal(BaseModel):
             raise ValueError("equals names a code, and `code: none` says that there is none: keep one")
         if any(200 <= status < 300 for status in self.status) and not self.has_marker:
             raise ValueError("a 2xx says accepted: name body, headers or equals, by which a refusal is known")
-        bare = self.retry_after == "optional" and self.code == "none" and not self.has_marker
-        if bare and OUTAGE.intersection(self.status):
-            raise ValueError(
-                "an outage answers so too: name body, headers or a code, by which a refusal is known"
-            )
         return self
+
+    @property
+    def outage_looks_the_same(self) -> bool:
+        """A dead upstream may answer just so: such a refusal proves nothing unless it has Retry-After."""
+        bare = self.retry_after == "optional" and self.code == "none" and not self.has_marker
+        return bare and bool(OUTAGE.intersection(self.status))
 
     @property
     def has_marker(self) -> bool:

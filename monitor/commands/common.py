@@ -15,7 +15,7 @@ from monitor.ledger import GENESIS, Head, LedgerFile
 from monitor.model import Colour, iso
 from monitor.plan import Plan
 from monitor.report.build import Report, build
-from monitor.units import duration
+from probes.units import duration
 
 STYLES = {Colour.GREEN: "\033[1;32m", Colour.AMBER: "\033[1;33m", Colour.RED: "\033[1;31m"}
 

@@ -138,6 +138,8 @@ class Reads:
             long = each.slow[0]
             what = f"{long.bad} of the last {long.count} answers slower than the baseline allows"
             each.slowness.update(observation.started, breached, what)
+        if slow and (read.slowness.breached_since or self._answering.slowness.breached_since):
+            self._findings.add(observation, "answers slower than the baseline allows", "slow")
 
     def verdict(self, now: float, timeline: Timeline) -> Verdict:
         """FAIL while errors or latency break the objective, or for good once the budget is spent."""

@@ -97,6 +97,9 @@ class Reopen:
             if surface.accepted < ENOUGH:
                 seen = f": {surface.last.reason}" if surface.last else ""
                 questions.append((name, f"accepted {surface.accepted} of {ENOUGH} writes{seen}"))
+            elif surface.last is not None and surface.last.figures.get("owed"):
+                left = count(int(str(surface.last.figures["owed"])), "canary write")
+                questions.append((name, f"{left} of the frozen time not undone yet"))
             elif surface.last is not None and surface.last.outcome is Outcome.UNREACHABLE:
                 questions.append((name, surface.last.reason))
         return questions

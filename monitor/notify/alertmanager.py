@@ -9,8 +9,8 @@ from pydantic import Field
 from monitor.model import iso
 from monitor.notify.base import Alert, Delivery, Notifier, NotifierSpec
 from monitor.notify.http import post
-from monitor.units import Positive
 from probes.request import Url
+from probes.units import Positive
 
 SEVERITY = {"ROLL_BACK": "critical", "EXTEND": "warning"}
 

@@ -10,13 +10,15 @@ from monitor.events import Acted, Alerted, Decided, Event, Judged, Observed, Pha
 from monitor.gate import Gate, ask
 from monitor.judge import Judge
 from monitor.ledger import Head
-from monitor.model import Colour, Decision, Phase, Timeline, Verdict, colour, iso
+from monitor.model import Colour, Decision, Phase, Timeline, Verdict, colour, iso, span
 from monitor.plan import Plan
 from monitor.policy import decide
 from monitor.snapshot import without_evidence
 from probes.base import Kind, Observation, Outcome
 
 SCHEMA = "freezewatch.report/1"
+SILENT = 10.0
+"""Seconds without any record after which nobody is watching."""
 KEPT = 20_000
 """Runs of one probe that are kept whole; beyond that they are thinned."""
 POINTS = 600
@@ -135,9 +137,11 @@ def build(plan: Plan, events: Iterable[Event], head: Head, now: float, *, same_p
     judge, collector = Judge(plan), Collector(plan)
     last: Decided | None = None
     watched: str | None = None
+    newest = plan.window.begins
     for event in events:
         judge.feed(event)
         collector.add(event)
+        newest = max(newest, event.at)
         if isinstance(event, Decided):
             last = event
         elif isinstance(event, SelfNoted) and event.what == "started":
@@ -146,6 +150,9 @@ def build(plan: Plan, events: Iterable[Event], head: Head, now: float, *, same_p
     verdicts = judge.verdicts(now)
     if same_plan and watched not in (None, plan.digest):
         verdicts = without_evidence(verdicts, CHANGED)
+    unwatched = _unwatched(plan, judge.timeline, newest, now)
+    if same_plan and unwatched is not None and not verdicts["coverage"].holds_gate:
+        verdicts = without_evidence(verdicts, unwatched)
     kept = collector.kept
     return Report(
         plan=plan,
@@ -167,6 +174,15 @@ def build(plan: Plan, events: Iterable[Event], head: Head, now: float, *, same_p
         head=head,
         generated_at=now,
     )
+
+
+def _unwatched(plan: Plan, timeline: Timeline, newest: float, now: float) -> str | None:
+    """Why the newest record is too old for anything to be green, coverage waived or not; or None."""
+    patience = max((2 * probe.every + probe.timeout for probe in plan.probes), default=0.0)
+    silent = min(now, timeline.ends) - newest
+    if silent <= max(SILENT, patience):
+        return None
+    return f"nobody has watched for {span(silent)}, since {iso(newest)}"
 
 
 def _bounded(points: list[Point]) -> list[Point]:

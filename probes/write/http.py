@@ -18,6 +18,7 @@ from probes.http import Answer, ExchangeError, OwnFault, Transport
 from probes.jsonpath import JsonPath, find_all
 from probes.refusal import Class, Judgement, Refusal, Statuses, judge, parsed
 from probes.request import HttpRequest, ask
+from probes.units import Duration
 from probes.write.canary import Canary, canary
 
 Reason = Annotated[str, Field(min_length=3)]
@@ -44,8 +45,8 @@ class ReadBack(BaseModel):
 
     http: HttpRequest | None = None
     absent: Absent = Absent()
-    within: float = Field(default=0.0, ge=0, le=30)
-    """Seconds that a write may take to become visible; asked again until then."""
+    within: Annotated[Duration, Field(le=30)] = 0.0
+    """Time that a write may take to become visible; asked again until then."""
     waived: Reason | None = None
 
     @model_validator(mode="after")
@@ -138,6 +139,11 @@ class HttpWrite:
     def stop(self, reason: str) -> None:
         """Attempt nothing more while frozen."""
         self.stopped = reason
+
+    def owe(self, slot: float) -> None:
+        """The canary of the attempt that was due at `slot` was left behind: undo it when writes are open."""
+        left = canary(self._window, self.name, slot)
+        self._owed[left.text] = left
 
     async def run(self, run: Run) -> Result:
         """Attempt once, read back, undo what must not stay."""

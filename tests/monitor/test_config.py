@@ -18,8 +18,8 @@ from monitor.commands.init import init
 from monitor.config import read_plan
 from monitor.errors import ConfigError, Mistake, UsageError
 from monitor.plan import Plan
-from monitor.units import duration
 from probes.base import Kind
+from probes.units import duration
 
 from .builders import plan_in
 
@@ -449,7 +449,11 @@ FULL: dict[str, Any] = {
                 "body": "x",
                 "headers": {"X-A": "b"},
             },
-            "read_back": {"http": {"url": "http://a/"}, "absent": {"status": 404, "at": "$.x"}, "within": 1},
+            "read_back": {
+                "http": {"url": "http://a/"},
+                "absent": {"status": 404, "at": "$.x"},
+                "within": "1s",
+            },
             "undo": {"http": {"url": "http://a/"}, "status": [204]},
             "control": False,
             "queued": [202],

@@ -675,3 +675,44 @@ def test_no_stretch_of_skipped_runs_passes_for_evidence(data: st.DataObject, tmp
     events = skip(why, start - OPENS, start - OPENS + length)(healthy(plan), OPENS)
 
     assert build(plan, events, HEAD, ENDS + 30).verdict is Colour.AMBER
+
+
+def test_waived_coverage_does_not_make_an_unwatched_window_green(tmp_path: Path) -> None:
+    """A ledger that went silent halfway answers nothing but AMBER, whatever the file waives."""
+    plan = plan_in(tmp_path, window_text() + PROBES + WAIVED + "  coverage: a tolerant team\n")
+    half = OPENS + LENGTH / 2
+    events = healthy(plan, until=half)
+
+    fresh = build(plan, events, HEAD, half + 1)
+    stale = build(plan, events, HEAD, half + 60)
+
+    assert fresh.close.open
+    assert (stale.verdict, stale.close.open) == (Colour.AMBER, False)
+    assert "nobody has watched" in stale.close.blocked_by[0][2]
+
+
+def test_report_under_another_configuration_than_was_watched_is_never_green(tmp_path: Path) -> None:
+    """The judge was not asked about this file; `replay` is for that."""
+    plan = plan_in(tmp_path)
+    started = SelfNoted(at=OPENS - 300, what="started", detail={"config": plan.digest})
+    other = plan_in(tmp_path, window_text() + READS + WRITES + FLAGS + WAIVED.replace("batch", "own batch"))
+    events = [started, *healthy(plan)]
+
+    assert build(plan, events, HEAD, ENDS + 1).verdict is Colour.GREEN
+    assert build(other, events, HEAD, ENDS + 1).verdict is Colour.AMBER
+    assert build(other, events, HEAD, ENDS + 1, same_plan=False).verdict is Colour.GREEN
+
+
+def test_leak_of_a_probe_that_was_taken_out_of_the_file_stays_a_leak(tmp_path: Path) -> None:
+    """What happened is not undone by not asking about it any more."""
+    plan = plan_in(tmp_path)
+    leak = next(
+        e.observation
+        for e in healthy(plan)
+        if isinstance(e, Observed) and e.observation.kind is Kind.WRITE and e.observation.slot > OPENS + 60
+    )
+    gone = replace(leak, probe="kv", surface="kv", outcome=Outcome.LEAKED, reason="answered 200 while frozen")
+
+    report = build(plan, [*healthy(plan), Observed(at=ENDS, observation=gone)], HEAD, ENDS + 1)
+
+    assert report.verdict is Colour.RED

@@ -160,7 +160,6 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "a header that is no pattern": {"headers": {"X": "*"}},
     "a known code that stands nowhere": {"code": "none", "equals": "x"},
     "a 2xx without a marker": {"status": [200, 503]},
-    "a 503 that nothing tells from an outage": {"code": "none", "retry_after": "optional"},
     "an unknown key": {"statuses": [503]},
 }
 
@@ -170,6 +169,17 @@ def test_a_rule_that_cannot_tell_is_a_mistake_of_the_configuration(rule: dict[st
     """It is named before the window and not found out in it."""
     with pytest.raises(ValidationError):
         Refusal(**rule)
+
+
+def test_a_bare_503_is_no_proof_and_the_rule_knows_it() -> None:
+    """A rule that an outage meets as well is allowed; what it finds counts only with a Retry-After."""
+    rule = Refusal(status=[503], code="none", retry_after="optional")
+
+    assert rule.outage_looks_the_same
+    assert judge(said(503, "gone"), rule).kind is Class.OTHER
+    assert not Refusal(
+        status=[503], code="none", retry_after="optional", body="read-only"
+    ).outage_looks_the_same
 
 
 # -- codes ----------------------------------------------------------------------------------------

@@ -192,7 +192,7 @@ ROWS: dict[str, tuple[Store, dict[str, Any], Run, Outcome, str]] = {
     ),
     "a refusal that applied a little later": (
         Store(always(REFUSED), late=2),
-        {"read_back": {"http": {"url": "URL"}, "within": 3}},
+        {"read_back": {"http": {"url": "URL"}, "within": "3s"}},
         frozen(),
         Outcome.LEAKED_BEHIND_REFUSAL,
         "yet applied",
@@ -257,7 +257,7 @@ ROWS: dict[str, tuple[Store, dict[str, Any], Run, Outcome, str]] = {
     "accepted while open": (Store(always(ACCEPTED)), {}, opened(), Outcome.ACCEPTED, "answered 201"),
     "accepted while open, seen later": (
         Store(always(ACCEPTED), late=2),
-        {"read_back": {"http": {"url": "URL"}, "within": 3}},
+        {"read_back": {"http": {"url": "URL"}, "within": "3s"}},
         opened(),
         Outcome.ACCEPTED,
         "answered 201",
@@ -651,7 +651,7 @@ async def test_looking_for_a_late_write_is_not_a_storm(serve: Serve, transport: 
     server = serve(Store(always(REFUSED), applies=False))
     item = {"url": f"{server.url}/items/${{canary}}"}
 
-    await probe(transport, server.url, read_back={"http": item, "within": 2}).run(frozen())
+    await probe(transport, server.url, read_back={"http": item, "within": "2s"}).run(frozen())
 
     assert 4 <= server.count("GET") <= 7
 
