@@ -80,6 +80,11 @@ class _SteadyScheduler(AsyncIOScheduler):  # type: ignore[misc]
         super().__init__(timezone=SteadyZone(clock), executors={"default": executor})
         self._clock = clock
 
+    def wakeup(self) -> None:
+        """Look for due slots now. Always on the loop here, so there is no need to wake it for that."""
+        self._stop_timer()
+        self._start_timer(self._process_jobs())
+
     def _process_jobs(self) -> float | None:
         if super()._process_jobs() is None:
             return None

@@ -14,6 +14,7 @@ from time import perf_counter
 import aiohttp
 import httpx
 from aiohttp.helpers import sentinel
+from multidict import CIMultiDict
 from yarl import URL
 
 from probes.answer import OWN_ERRNOS, Answer, ExchangeError, OwnFault, Unreachable, failure
@@ -151,15 +152,11 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def _once(self, request: httpx.Request, timeline: Timeline, *, keep: bool, verify: str) -> Answer:
         session = self._session(keep=keep, verify=verify)
-        headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in request.headers.raw
-            if name.lower() not in (b"content-length", b"transfer-encoding")
-        ]
+        url, headers = _for_the_wire(request)
         timeline.restart()
         async with session.request(
             request.method,
-            URL(str(request.url), encoded=True),
+            url,
             headers=headers,
             data=request.content or None,
             allow_redirects=False,
@@ -182,6 +179,19 @@ class Transport(httpx.AsyncBaseTransport):
         for session in self._sessions.values():
             await session.close()
         await self._resolver.close()
+
+
+def _for_the_wire(request: httpx.Request) -> tuple[URL, CIMultiDict[str]]:
+    """What aiohttp takes; worked out once for a request that is sent again and again."""
+    known: tuple[URL, CIMultiDict[str]] | None = request.extensions.get("wire")
+    if known is None:
+        headers = CIMultiDict(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in request.headers.raw
+            if name.lower() not in (b"content-length", b"transfer-encoding")
+        )
+        known = request.extensions["wire"] = (URL(str(request.url), encoded=True), headers)
+    return known
 
 
 async def follow(
