@@ -77,15 +77,31 @@ class Metrics:
     """The metrics of one watched window in `registry`."""
 
     def __init__(self, plan: Plan, registry: CollectorRegistry) -> None:
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"freezewatch_{name}", text, labels, registry=registry)
+        self._registry = registry
+        self._name_probes()
+        self._name_judgements()
+        self._name_itself()
+        window = plan.window
+        self._gauge("build_info", "The version that runs.", "version").labels(__version__).set(1)
+        info = self._gauge("window_info", "The window that is watched.", "id", "title")
+        info.labels(window.id, window.title).set(1)
+        self.opens.set(window.opens)
+        self.closes.set(window.closes)
+        self.ends.set(window.closes + window.soak)
+        self._probes = {probe.name: _ProbeMetrics(self, probe) for probe in plan.probes}
+        self._measured = [probe.name for probe in plan.probes if probe.measured]
+        self._one_hot()
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"freezewatch_{name}", text, labels, registry=registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"freezewatch_{name}", text, labels, registry=self._registry)
 
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"freezewatch_{name}", text, labels, registry=self._registry)
+
+    def _name_probes(self) -> None:
         by_probe = ("probe", "kind", "surface")
-        self.runs = counter("probe_runs_total", "Runs of a probe by outcome.", *by_probe, "outcome")
-        self.attempts = counter(
+        self.runs = self._counter("probe_runs_total", "Runs of a probe by outcome.", *by_probe, "outcome")
+        self.attempts = self._counter(
             "write_attempts_total", "Write attempts by outcome.", "probe", "surface", "outcome"
         )
         self.duration = Histogram(
@@ -93,51 +109,46 @@ class Metrics:
             "How long the target took, by phase of the exchange; our own delay is taken out.",
             ("probe", "kind", "phase"),
             buckets=SECONDS,
-            registry=registry,
+            registry=self._registry,
         )
         self.lateness = Histogram(
             "freezewatch_probe_lateness_seconds",
             "How long after its slot a probe started.",
             ("kind",),
             buckets=LATENESS,
-            registry=registry,
+            registry=self._registry,
         )
-        self.drift = gauge("answer_drift", "ΔS of the newest answer: 1 - cosine.", "probe")
-        self.slope = gauge("answer_drift_trend", "Slope of ΔS a sample (Theil-Sen).", "probe")
-        self.state = gauge("answer_state", "λ: 1 for the state that holds.", "probe", "state")
-        self.burn = gauge(
+
+    def _name_judgements(self) -> None:
+        self.drift = self._gauge("answer_drift", "ΔS of the newest answer: 1 - cosine.", "probe")
+        self.slope = self._gauge("answer_drift_trend", "Slope of ΔS a sample (Theil-Sen).", "probe")
+        self.state = self._gauge("answer_state", "λ: 1 for the state that holds.", "probe", "state")
+        self.burn = self._gauge(
             "error_budget_burn_rate", "How many times faster than allowed reads fail.", "lookback"
         )
-        self.criterion = gauge("criterion_status", "1 for the verdict that holds.", "criterion", "status")
-        self.phase = gauge("window_phase", "1 for the phase that holds.", "phase")
-        self.opens = gauge("window_opens_timestamp_seconds", "When the window opens.")
-        self.closes = gauge("window_closes_timestamp_seconds", "When it closes, as extended.")
-        self.ends = gauge("window_ends_timestamp_seconds", "When the last question is asked.")
-        self.decision = gauge("decision", "1 for the advice that holds.", "action")
-        self.rolled_back = gauge("rolled_back", "1 once somebody recorded a roll-back.")
-        self.gate = gauge("gate_open", "1 when the gate is open.", "at")
-        self.coverage = gauge("coverage_ratio", "Share of the planned runs that were made.")
-        self.tick = gauge(
+        self.criterion = self._gauge(
+            "criterion_status", "1 for the verdict that holds.", "criterion", "status"
+        )
+        self.phase = self._gauge("window_phase", "1 for the phase that holds.", "phase")
+        self.opens = self._gauge("window_opens_timestamp_seconds", "When the window opens.")
+        self.closes = self._gauge("window_closes_timestamp_seconds", "When it closes, as extended.")
+        self.ends = self._gauge("window_ends_timestamp_seconds", "When the last question is asked.")
+        self.decision = self._gauge("decision", "1 for the advice that holds.", "action")
+        self.rolled_back = self._gauge("rolled_back", "1 once somebody recorded a roll-back.")
+        self.gate = self._gauge("gate_open", "1 when the gate is open.", "at")
+
+    def _name_itself(self) -> None:
+        self.coverage = self._gauge("coverage_ratio", "Share of the planned runs that were made.")
+        self.tick = self._gauge(
             "watchdog_last_tick_timestamp_seconds",
             "When the watchdog last judged durable evidence.",
         )
-        self.ledger_failing = gauge("ledger_failing", "1 while the ledger takes no evidence.")
-        self.ledger_backlog = gauge("ledger_backlog_events", "Events that are not durable yet.")
-        self.embedder_up = gauge(
+        self.ledger_failing = self._gauge("ledger_failing", "1 while the ledger takes no evidence.")
+        self.ledger_backlog = self._gauge("ledger_backlog_events", "Events that are not durable yet.")
+        self.embedder_up = self._gauge(
             "embedder_up", "1 while the embedder answers; NaN when no answer is measured."
         )
-        self.embedder_queue = gauge("embedder_queue_answers", "Answers that wait for an embedding.")
-        gauge("build_info", "The version that runs.", "version").labels(__version__).set(1)
-        window = plan.window
-        gauge("window_info", "The window that is watched.", "id", "title").labels(
-            window.id, window.title
-        ).set(1)
-        self.opens.set(window.opens)
-        self.closes.set(window.closes)
-        self.ends.set(window.closes + window.soak)
-        self._probes = {probe.name: _ProbeMetrics(self, probe) for probe in plan.probes}
-        self._measured = [probe.name for probe in plan.probes if probe.measured]
-        self._one_hot()
+        self.embedder_queue = self._gauge("embedder_queue_answers", "Answers that wait for an embedding.")
 
     def _one_hot(self) -> None:
         """Make every label set exist."""

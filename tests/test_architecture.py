@@ -54,7 +54,7 @@ HEAVY = {
 LINES, FUNCTION = 400, 60
 LONG_FILES: dict[str, int] = {}
 """Files that may be longer, each with its own limit."""
-LONG_FUNCTIONS: dict[str, int] = {"monitor/metrics.py:Metrics.__init__": 65}
+LONG_FUNCTIONS: dict[str, int] = {}
 """Functions that may be longer (`file:name`), each with its own limit: that one is a list of metrics."""
 
 
