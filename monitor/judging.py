@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from enum import Enum
 from typing import Protocol
 
 from monitor.clock import Clock
@@ -27,6 +28,13 @@ TICK = 0.2
 """Seconds after which the phase is looked at, whatever comes in."""
 
 Batch = list[tuple[int, Event]]
+
+
+class Ask(Enum):
+    """What the judging thread can be told beside evidence."""
+
+    JUDGE = "judge"
+    END = "end"
 
 
 class Sink(Protocol):
@@ -71,10 +79,13 @@ class Judging:
         self._phase: Phase | None = None
         self._newest: dict[str, Outcome] = {}
         self._failing: str | None = None
-        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Batch | Ask] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
+        self._last = 0.0
         self._taken = 0
         self._given = 0
+        self.failed: Exception | None = None
+        """Why the judging ended before it was told to: a mistake of ours."""
         self.snapshot = self._judged()
 
     @property
@@ -126,31 +137,40 @@ class Judging:
         for sink in self._sinks:
             sink.trouble(reason)
 
+    def judge_now(self) -> None:
+        """Judge when everything given before is taken in. Returns at once; `idle` says when it is done."""
+        self._given += 1
+        self._inbox.put(Ask.JUDGE)
+
     def stop(self) -> None:
-        """Judge once more and end."""
-        self._inbox.put(None)
+        """End, once everything given before is taken in."""
+        self._inbox.put(Ask.END)
         self._thread.join(30)
 
     def _work(self) -> None:
-        judged = 0.0
-        while True:
-            news = False
-            try:
-                batch = self._inbox.get(timeout=TICK)
-            except queue.Empty:
-                batch = []
-            else:
-                if batch is None:
-                    self._say()
-                    return
-                news = self._take(batch)
-                self._taken += 1
-            now = time.monotonic()
-            phase = self._judge.timeline.phase_at(self._clock.now())
-            failing = self._failing != self.snapshot.ledger_failing
-            if news or failing or phase is not self._phase or now - judged >= JUDGE_EVERY:
-                self._say()
-                judged = now
+        try:
+            while self._turn():
+                pass
+        except Exception as error:
+            self.failed = error
+
+    def _turn(self) -> bool:
+        """Take in what came, judge when there is reason to; False at the end."""
+        try:
+            got = self._inbox.get(timeout=TICK)
+        except queue.Empty:
+            got = None
+        if got is Ask.END:
+            return False
+        news = self._take(got) if isinstance(got, list) else got is Ask.JUDGE
+        phase = self._judge.timeline.phase_at(self._clock.now())
+        failing = self._failing != self.snapshot.ledger_failing
+        due = time.monotonic() - self._last >= JUDGE_EVERY
+        if news or failing or due or phase is not self._phase:
+            self._say()
+            self._last = time.monotonic()
+        self._taken += got is not None
+        return True
 
     def _take(self, batch: Batch) -> bool:
         """Learn from a batch; true when something is new in it."""

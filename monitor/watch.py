@@ -15,7 +15,7 @@ from monitor.clock import Clock
 from monitor.drift.delta_s import Vector
 from monitor.drift.embedder import Embedder
 from monitor.drift.meter import Meter
-from monitor.errors import UsageError
+from monitor.errors import FreezewatchError, UsageError
 from monitor.events import Acted, Alerted, Event, Observed, SelfNoted
 from monitor.judge import grids
 from monitor.judging import Batch, Judging, Sink
@@ -216,6 +216,8 @@ class Watch:
 
     async def _tick_until_over(self) -> None:
         while not self._stopping.is_set() and self.clock.now() < self._judging.timeline.ends:
+            if self._judging.failed is not None:
+                raise FreezewatchError(f"judging failed: {self._judging.failed}") from self._judging.failed
             step = self.clock.step()
             if abs(step - self._step) > STEP:
                 self._note("wall clock stepped", {"by_s": f"{step - self._step:+.3f}"})
@@ -239,6 +241,8 @@ class Watch:
         if self._interrupted:
             self._note("stopped", {"why": "asked to"})
         await self._settle(patience)
+        self._judging.judge_now()
+        await self._settle(patience)  # what follows from it is said, too
         await asyncio.to_thread(self._judging.stop)
         await self._alerts.stop(patience)
         if self._meter.embedder is not None:
