@@ -132,6 +132,7 @@ class Judging:
     def trouble(self, reason: str | None) -> None:
         """The ledger takes nothing, or does again."""
         self._failing = reason
+        self._metrics.ledger_failing.set(reason is not None)
         if reason is None:
             self._append(SelfNoted(at=self._clock.now(), what="ledger recovered"))
         for sink in self._sinks:
@@ -203,8 +204,11 @@ class Judging:
 
     def _say(self) -> None:
         """Judge, and append what changed."""
-        snapshot = self.snapshot = self._judged()
+        snapshot = self._judged()
         now, verdicts, decision = snapshot.now, dict(snapshot.verdicts), snapshot.decision
+        self._metrics.judged(now, self._judge, verdicts, decision)
+        self._metrics.gates(snapshot)
+        self.snapshot = snapshot
         self._say_phase(snapshot)
         for name, verdict in verdicts.items():
             self._say_verdict(now, name, verdict)
@@ -218,8 +222,6 @@ class Judging:
                 Decided(at=now, action=decision.action, causes=decision.causes, reason=decision.reason)
             )
             self._decided(decision, verdicts)
-        self._metrics.judged(now, self._judge, verdicts, decision)
-        self._metrics.gates(snapshot)
         for sink in self._sinks:
             sink.snapshot(snapshot)
 

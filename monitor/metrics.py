@@ -218,10 +218,9 @@ class Metrics:
         self.gate.labels("close").set(snapshot.gate("close", snapshot.now).open)
         self.gate.labels("end").set(snapshot.gate("end", snapshot.now).open)
 
-    def itself(self, *, backlog: int, failing: bool, waiting: int, embedder_up: bool | None) -> None:
+    def itself(self, *, backlog: int, waiting: int, embedder_up: bool | None) -> None:
         """Show how the watchdog itself is doing; `embedder_up` is None when none is needed."""
         self.ledger_backlog.set(backlog)
-        self.ledger_failing.set(failing)
         self.embedder_queue.set(waiting)
         self.embedder_up.set(float("nan") if embedder_up is None else embedder_up)
 

@@ -225,7 +225,6 @@ class Watch:
             embedder = self._meter.embedder
             self.metrics.itself(
                 backlog=self._ledger.backlog,
-                failing=self._ledger.failing is not None,
                 waiting=self._meter.waiting,
                 embedder_up=None if embedder is None else embedder.up,
             )
