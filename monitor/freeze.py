@@ -32,13 +32,12 @@ class Freeze:
             self._open.discard(observation.probe)
         if timeline.frozen_at is not None:
             return timeline.frozen_at
-        latest = timeline.window.opens + timeline.window.settle
+        latest = timeline.window.settled_by
         if self._any and not self._open:
             return min(moment + observation.duration_s, latest)
         return latest if moment >= latest else None
 
-    def settling(self, observation: Observation, timeline: Timeline) -> bool:
-        """May this surface still be open, because its freeze is only now taking hold?"""
-        latest = timeline.window.opens + timeline.window.settle
-        refused = self.first_refusal.get(observation.probe)
-        return observation.started < (latest if refused is None else min(refused, latest))
+    def settling(self, probe: str, moment: float, timeline: Timeline) -> bool:
+        """May `probe`'s surface still be open at `moment`, because its freeze is only taking hold?"""
+        latest = timeline.window.settled_by
+        return moment < min(latest, self.first_refusal.get(probe, latest))

@@ -109,7 +109,7 @@ class Judge:
         if (
             observation.outcome in LEAKS
             and self.timeline.window.opens <= observation.started < self.timeline.closes
-            and not self._freeze.settling(observation, self.timeline)
+            and not self.settling(observation.probe, observation.started)
         ):
             self.leaked.setdefault(observation.probe, observation.reason)
         for criterion in self._criteria.values():
@@ -117,9 +117,7 @@ class Judge:
 
     def settling(self, probe: str, moment: float) -> bool:
         """May `probe`'s surface still be open at `moment`, because its freeze is only taking hold?"""
-        latest = self.timeline.window.opens + self.timeline.window.settle
-        refused = self._freeze.first_refusal.get(probe)
-        return moment < (latest if refused is None else min(refused, latest))
+        return self._freeze.settling(probe, moment, self.timeline)
 
     def verdicts(self, now: float) -> dict[str, Verdict]:
         """The verdict on every criterion, in the order of DESIGN §4. Changes nothing."""

@@ -122,6 +122,16 @@ class Window:
     rollback: str | None = None
 
     @property
+    def identity(self) -> str:
+        """What a ledger belongs to: the same id on another night is another window."""
+        return f"{self.id} {iso(self.opens)}"
+
+    @property
+    def settled_by(self) -> float:
+        """When the freeze must have reached every surface."""
+        return self.opens + self.settle
+
+    @property
     def latest_closes(self) -> float:
         """The end if every extension is used."""
         return self.closes + self.extend_by * self.extend_at_most
@@ -194,7 +204,7 @@ class Timeline:
         if moment >= self.closes:
             return Phase.SOAK
         if moment >= self.window.opens:
-            latest = self.window.opens + self.window.settle
+            latest = self.window.settled_by
             settled = latest if self.frozen_at is None else min(latest, self.frozen_at)
             return Phase.FROZEN if moment >= settled else Phase.FREEZING
         return Phase.BASELINE if moment >= self.window.begins else Phase.PLANNED

@@ -21,7 +21,7 @@ from monitor.judge import grids
 from monitor.judging import Batch, Judging, Sink
 from monitor.ledger import Ledger, LedgerFile
 from monitor.metrics import Metrics
-from monitor.model import Decision, Verdict, iso
+from monitor.model import Decision, Verdict
 from monitor.notify.base import Notifier
 from monitor.notify.center import AlertCenter
 from monitor.observe import Observer
@@ -41,7 +41,7 @@ STEP = 0.5
 def open_ledger(plan: Plan) -> LedgerFile:
     """The ledger of the plan's window, begun where there is none. Raises UsageError for another's."""
     file = LedgerFile(plan.ledger, create=True)
-    mine = f"{plan.window.id} {iso(plan.window.opens)}"
+    mine = plan.window.identity
     known = file.about("window")
     if known is None:
         file.note("window", mine)

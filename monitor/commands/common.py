@@ -12,7 +12,7 @@ from monitor.config import read_plan
 from monitor.errors import LedgerError, UsageError
 from monitor.events import Event
 from monitor.ledger import GENESIS, Head, LedgerFile
-from monitor.model import Colour, iso
+from monitor.model import Colour
 from monitor.plan import Plan
 from monitor.report.build import Report, build
 from probes.units import duration
@@ -34,7 +34,7 @@ def evidence(plan: Plan, *, any_window: bool = False) -> tuple[list[Event], Head
         return [], Head(records=0, link=GENESIS.hex())
     with closing(LedgerFile(plan.ledger)) as file:
         known = file.about("window")
-        mine = f"{plan.window.id} {iso(plan.window.opens)}"
+        mine = plan.window.identity
         if not any_window and known is not None and known != mine:
             raise UsageError(f"{plan.ledger}: this ledger belongs to the window {known}, not to {mine}")
         head = file.verify()

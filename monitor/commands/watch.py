@@ -13,6 +13,7 @@ from monitor.commands.common import plan_of, report_now
 from monitor.judging import Sink
 from monitor.ledger import only_watcher
 from monitor.plan import Plan
+from monitor.report.build import Report
 from monitor.show.lines import JsonLines, PlainLines
 from monitor.watch import Watch, open_ledger
 from monitor.web.app import Server, application
@@ -44,7 +45,7 @@ def watch(config: Path, *, as_machine: bool) -> int:
             runner.run(_watch(plan, stack, as_machine=as_machine))
     report = report_now(plan)
     if not as_machine:
-        _say_end(plan)
+        _say_end(report)
     return report.end.exit_code
 
 
@@ -83,10 +84,9 @@ def _serve(plan: Plan, watch: Watch) -> Server | None:
     return server
 
 
-def _say_end(plan: Plan) -> None:
+def _say_end(report: Report) -> None:
     from monitor.commands.judge import summary
 
-    report = report_now(plan)
     print()
     print(summary(report))
     if not report.phase.over:

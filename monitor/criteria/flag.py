@@ -42,7 +42,7 @@ class Flag:
         if began < timeline.window.opens or ended >= timeline.closes:
             return
         off = observation.outcome is Outcome.OFF
-        if off and self._freeze.settling(observation, timeline):
+        if off and self._freeze.settling(observation.probe, began, timeline):
             return
         self._tally.add(began)
         if observation.outcome in (Outcome.UNKNOWN, Outcome.UNREACHABLE):

@@ -76,7 +76,7 @@ class Guard:
     def _learn(self, surface: _Surface, observation: Observation, timeline: Timeline) -> None:
         outcome = observation.outcome
         if outcome in (Outcome.LEAKED, Outcome.ACCEPTED, Outcome.DROPPED) and self._freeze.settling(
-            observation, timeline
+            observation.probe, observation.started, timeline
         ):
             surface.landed += 1
             return
