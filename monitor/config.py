@@ -25,10 +25,9 @@ from probes.base import Kind
 from probes.kinds import KINDS
 from probes.secrets import SENSITIVE, Redactor
 
-SECTION_KIND = {"reads": Kind.READ, "writes": Kind.WRITE, "flags": Kind.FLAG}
+SECTION_KIND = {"reads": Kind.READ, "writes": Kind.WRITE, "audits": Kind.AUDIT, "flags": Kind.FLAG}
 LATER = {
     "queues": "queue",
-    "audits": "storage",
     "notices": "notice",
     "jobs": "jobs",
     "retries": "retries",
@@ -178,16 +177,15 @@ def _entry(
     spec = _validated(kind.spec, rest, at, document)
     if common is None or spec is None:
         return
-    for name, surface, each in kind.expand(common.name, spec):
+    for each in kind.expand(common.name, spec):
         yield (
             at,
             Planned(
-                name=name,
                 kind=SECTION_KIND[section],
-                surface=surface,
-                every=common.every or defaults.every,
+                store=named[0],
+                every=(common.every or defaults.every) * each.slower,
                 timeout=common.timeout or defaults.timeout,
-                spec=each,
+                each=each,
                 maker=kind,
             ),
         )
@@ -254,7 +252,7 @@ def _redactor(document: Document) -> Redactor:
                 redactor.learn(key, value)
             _learn_url(redactor, value)
 
-    for section in ("reads", "writes", "flags", "notify"):
+    for section in (*KINDS, "notify"):
         visit(document.data.get(section), section)
     return redactor
 
@@ -272,7 +270,7 @@ def _learn_url(redactor: Redactor, text: str) -> None:
         if SENSITIVE.search(name):
             secrets.append((name, value))
     for name, secret in secrets:
-        if secret:
+        if secret and (name != "user" or parts.scheme in ("http", "https")):
             redactor.learn(name, secret)
 
 
@@ -283,16 +281,9 @@ def _warnings(probes: list[tuple[At, Planned]], file: File, document: Document) 
             times = f"timeout is {probe.timeout:g} s, every {probe.every:g} s"
             message = f"{probe.name}: {times}: a hanging target costs most runs"
             yield document.mistake(at, message)
-        if probe.kind is Kind.WRITE and probe.spec.refusal.outage_looks_the_same:
-            by = "name body, headers or a code by which a refusal is known"
-            yield document.mistake(at, f"{probe.name}: an outage answers so too; {by}")
-        if probe.kind is Kind.WRITE and probe.spec.read_back is None:
-            message = f"{probe.name}: without read_back a refusal is not verified; guard stays INCONCLUSIVE"
-            yield document.mistake(at, message)
-        if probe.kind is Kind.WRITE and probe.spec.undo is None:
-            nothing = "without undo nothing is written while writes are open"
-            message = f"{probe.name}: {nothing}; reopen stays INCONCLUSIVE"
-            yield document.mistake(at, message)
+        if probe.kind in (Kind.WRITE, Kind.AUDIT):
+            for doubt in probe.spec.doubts:
+                yield document.mistake(at, f"{probe.name}: {doubt}")
     if file.window.closes + file.window.soak < time.time():
         message = "the window is over: nothing would be asked"
         yield document.mistake(("window", "closes"), message)

@@ -10,15 +10,15 @@ from monitor.criteria.guard import Guard
 from monitor.criteria.meaning import Meaning
 from monitor.criteria.reads import Reads
 from monitor.criteria.reopen import Reopen
+from monitor.criteria.storage import Storage
 from monitor.events import Acted, Event, Observed
 from monitor.freeze import Freeze
 from monitor.grid import Grid, staggered
 from monitor.model import CRITERIA, Colour, Status, Timeline, Verdict, colour, iso
 from monitor.plan import Plan
-from probes.base import LEAKS, Kind, Observation, Outcome, Why, skipped
+from probes.base import LEAKS, Observation, Outcome, Why, skipped
 
 MISSING = {
-    "storage": "no storage audit",
     "queue": "no queue and no intent",
     "notice": "no banner and no status page",
     "jobs": "no background job",
@@ -66,18 +66,17 @@ class Judge:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self.timeline = Timeline(window=plan.window)
-        self._freeze = Freeze(
-            [probe.name for probe in plan.of(Kind.WRITE)],
-            [probe.name for probe in plan.of(Kind.FLAG)],
-        )
+        self._freeze = Freeze(plan.probes)
         self.reads = Reads(plan)
         self.meaning = Meaning(plan)
         self.flag = Flag(plan, self._freeze)
+        self.storage = Storage(plan)
         self.coverage = Coverage(plan, grids(plan))
         self._criteria: dict[str, Criterion] = {
             criterion.name: criterion
             for criterion in (
                 Guard(plan, self._freeze),
+                self.storage,
                 self.reads,
                 self.meaning,
                 self.flag,
@@ -86,7 +85,7 @@ class Judge:
             )
         }
         self.leaked: dict[str, str] = {}
-        """Probes with a confirmed leak after their freeze took hold, and why: they stay stopped."""
+        """Surfaces with a confirmed leak after their freeze took hold, and why: they stay left alone."""
 
     def feed(self, event: Event) -> None:
         """Learn from one event, in the order of the ledger."""
@@ -111,7 +110,7 @@ class Judge:
             and self.timeline.window.opens <= observation.started < self.timeline.closes
             and not self.settling(observation.probe, observation.started)
         ):
-            self.leaked.setdefault(observation.probe, observation.reason)
+            self.leaked.setdefault(observation.surface, observation.reason)
         for criterion in self._criteria.values():
             criterion.observe(observation, self.timeline)
 

@@ -99,7 +99,7 @@ class Judging:
 
     @property
     def leaked(self) -> dict[str, str]:
-        """Probes with a confirmed leak, and why."""
+        """Surfaces with a confirmed leak, and why."""
         return self._judge.leaked
 
     @property

@@ -38,6 +38,13 @@ OUTCOMES: Mapping[Kind, tuple[Outcome, ...]] = {
         Outcome.UNREACHABLE,
         Outcome.SKIPPED,
     ),
+    Kind.AUDIT: (
+        Outcome.OK,
+        Outcome.CHANGED,
+        Outcome.UNKNOWN,
+        Outcome.UNREACHABLE,
+        Outcome.SKIPPED,
+    ),
     Kind.FLAG: (
         Outcome.ON,
         Outcome.OFF,
@@ -49,6 +56,8 @@ OUTCOMES: Mapping[Kind, tuple[Outcome, ...]] = {
 PHASES = ("total", "dns", "connect", "tls", "first_byte", "body")
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LATENESS = (0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
+WHOSE = ("production", "freezing", "edge", "own", "exempt")
+"""Whose writes an audit found; `freezing`: before the freeze had taken hold everywhere."""
 STATUSES = (*Status, "WAIVED")
 
 
@@ -89,6 +98,7 @@ class Metrics:
         self.closes.set(window.closes)
         self.ends.set(window.closes + window.soak)
         self._probes = {probe.name: _ProbeMetrics(self, probe) for probe in plan.probes}
+        self._audits = plan.of(Kind.AUDIT)
         self._measured = [probe.name for probe in plan.probes if probe.measured]
         self._one_hot()
 
@@ -103,6 +113,9 @@ class Metrics:
         self.runs = self._counter("probe_runs_total", "Runs of a probe by outcome.", *by_probe, "outcome")
         self.attempts = self._counter(
             "write_attempts_total", "Write attempts by outcome.", "probe", "surface", "outcome"
+        )
+        self.storage = self._counter(
+            "storage_writes_total", "Writes that a storage audit found while frozen.", "probe", "whose"
         )
         self.duration = Histogram(
             "freezewatch_probe_duration_seconds",
@@ -157,6 +170,12 @@ class Metrics:
             self.slope.labels(probe).set(0)
             for state in Trend:
                 self.state.labels(probe, state.value).set(state is Trend.INCONCLUSIVE)
+        self._audited = {
+            (probe.name, whose): self.storage.labels(probe.name, whose)
+            for probe in self._audits
+            for whose in WHOSE
+        }
+        self._written = dict.fromkeys(self._audited, 0)
         for name in CRITERIA:
             for status in STATUSES:
                 self.criterion.labels(name, str(status)).set(status == Status.INCONCLUSIVE)
@@ -200,6 +219,10 @@ class Metrics:
         for action in Action:
             self.decision.labels(action.value).set(action is decision.action)
         self.timeline(now, judge.timeline)
+        for key, series in self._audited.items():
+            found = judge.storage.writes[key]
+            series.inc(max(0, found - self._written[key]))
+            self._written[key] = max(found, self._written[key])
         for lookback, rate in judge.reads.burn_rates().items():
             self.burn.labels(lookback).set(rate)
         for probe, (delta, trend, rate) in judge.meaning.trends().items():

@@ -13,14 +13,16 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 from monitor.errors import Mistake
 from monitor.model import CRITERIA, Window
 from monitor.notify.kinds import NotifierSpec
-from probes.base import Kind
-from probes.kinds import KindOf
+from probes.base import Kind, Probe
+from probes.kinds import Each, KindOf, Tools
 from probes.secrets import Redactor
 from probes.units import Duration, Moment, NoBool, Positive, Share
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}"
 FASTEST = 0.2
 """Seconds: the cap on how often one probe asks."""
+EDGE = 0.25
+"""Seconds before the end in which no write is attempted: it might be answered after the end."""
 
 
 class _Strict(BaseModel):
@@ -151,6 +153,7 @@ class File(_Strict):
     defaults: Defaults = Defaults()
     reads: list[dict[str, Any]] = []
     writes: list[dict[str, Any]] = []
+    audits: list[dict[str, Any]] = []
     flags: list[dict[str, Any]] = []
     objectives: Objectives = Objectives()
     notify: list[dict[str, Any]] = []
@@ -164,13 +167,37 @@ class File(_Strict):
 class Planned:
     """One probe as planned: what makes it, how often it asks, how long it waits (seconds)."""
 
-    name: str
     kind: Kind
-    surface: str
+    store: str
+    """The kind of place that it asks: `http`, `postgres`."""
     every: float
     timeout: float
-    spec: Any
+    each: Each
     maker: KindOf
+
+    @property
+    def name(self) -> str:
+        """Unique in the window."""
+        return self.each.name
+
+    @property
+    def surface(self) -> str:
+        """Where a write enters, or the name itself."""
+        return self.each.surface
+
+    @property
+    def spec(self) -> Any:
+        """What is asked, by the kind's own specification."""
+        return self.each.spec
+
+    @property
+    def asked_when_open(self) -> bool:
+        """It asks while writes are open as well. A write that cannot be undone does not."""
+        return self.kind is not Kind.WRITE or (self.spec.undoable and not self.spec.variants)
+
+    def make(self, tools: Tools) -> Probe:
+        """The probe."""
+        return self.maker.make(self.each, self.timeout, tools)
 
     @property
     def measured(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from monitor.model import Action, Decision, Phase, Status, Timeline, Verdict
 
-AT_ONCE = frozenset({"leaked", "leaked_behind_refusal", "accepted", "dropped"})
+AT_ONCE = frozenset({"leaked", "leaked_behind_refusal", "accepted", "dropped", "changed"})
 """Outcomes that mean production data may have changed."""
 NOTHING_COUNTS = "every criterion is waived: nothing is verified"
 AFTER = frozenset({"reopen"})
@@ -72,7 +72,7 @@ def _broken(name: str, verdict: Verdict, before: Decision | None) -> bool:
 def _urgent(verdict: Verdict) -> bool:
     if verdict.status is not Status.FAIL or verdict.criterion not in ("guard", "storage"):
         return False
-    return verdict.criterion == "storage" or any(finding.outcome in AT_ONCE for finding in verdict.findings)
+    return any(finding.outcome in AT_ONCE for finding in verdict.findings)
 
 
 def _not_green(

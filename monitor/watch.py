@@ -28,7 +28,7 @@ from monitor.observe import Observer
 from monitor.plan import Plan
 from monitor.schedule import Schedule
 from monitor.snapshot import Snapshot
-from probes.base import Kind, Observation, Outcome, WriteProbe
+from probes.base import Closing, Kind, Observation, Outcome, Probe, WriteProbe
 from probes.http import Recorder, Transport
 from probes.kinds import Tools
 
@@ -82,6 +82,7 @@ class Watch:
             decided=self._on_decision,
         )
         self._observer = Observer(plan, self.clock, self._judging, self._append_observation)
+        self._probes: list[Probe] = []
         self._step = 0.0
         self._stopping = asyncio.Event()
         self._interrupted = False
@@ -149,19 +150,21 @@ class Watch:
     def _plan_probes(self) -> None:
         tools = Tools(
             window=self.plan.window.id,
+            opens=self.plan.window.opens,
             closes=self.plan.window.latest_closes,
             agent=f"freezewatch/{__version__} ({self.plan.window.id})",
             transport=self._transport,
+            now=self.clock.now,
+            folder=self.plan.file.resolve().parent,
         )
         slots = grids(self.plan)
         for planned in self.plan.probes:
-            probe = planned.maker.make(planned.name, planned.surface, planned.spec, planned.timeout, tools)
-            why = self._judging.leaked.get(planned.name)
-            if isinstance(probe, WriteProbe):
-                if why is not None:
-                    probe.stop(f"stopped after a confirmed leak: {why}")
-                for slot in self._observer.left_behind(planned.name):
-                    probe.owe(slot)
+            probe = planned.make(tools)
+            self._probes.append(probe)
+            why = self._judging.leaked.get(planned.surface)
+            if isinstance(probe, WriteProbe) and why is not None:
+                probe.stop(f"stopped after a confirmed leak: {why}")
+            self._observer.brief(probe)
             work, missed = self._observer.work(planned, probe), self._observer.missed(planned)
             self._schedule.add(planned.name, slots[planned.name], work, missed)
 
@@ -246,6 +249,7 @@ class Watch:
         await self._alerts.stop(patience)
         if self._meter.embedder is not None:
             await asyncio.to_thread(self._meter.embedder.stop)
+        await asyncio.gather(*(probe.aclose() for probe in self._probes if isinstance(probe, Closing)))
         await self._transport.aclose()
         await self._client.aclose()
         await asyncio.to_thread(self._ledger.stop)

@@ -16,6 +16,7 @@ class Kind(StrEnum):
 
     READ = "read"
     WRITE = "write"
+    AUDIT = "audit"
     FLAG = "flag"
     MEANING = "meaning"
 
@@ -24,7 +25,7 @@ class Outcome(StrEnum):
     """What came of one run."""
 
     OK = "ok"
-    """A read was answered as promised, or an answer was measured."""
+    """A read was answered as promised, an answer was measured, or a store shows no write."""
     FAILED = "failed"
     """A read was answered, but not as promised: a wrong status, no answer in the body."""
     REFUSED = "refused"
@@ -51,7 +52,10 @@ class Outcome(StrEnum):
     OFF = "off"
     """A flag reads false."""
     UNKNOWN = "unknown"
-    """A flag answered something that is neither true nor false."""
+    """A flag answered something that is neither true nor false; or a store cannot tell what was
+    written since the reading before: it was started again, its counters were set back."""
+    CHANGED = "changed"
+    """A store's own records show writes since the reading before."""
 
 
 class Why(StrEnum):
@@ -82,6 +86,8 @@ class Run:
     phase: str
     frozen: bool
     """True when the plan says writes are blocked now."""
+    started: float = 0.0
+    """When it really began, by the watchdog's clock (epoch seconds)."""
     freezing: bool = False
     """True while the freeze may still be taking hold: an accepted write does not stop the probe."""
 
@@ -159,4 +165,35 @@ class WriteProbe(Probe, Protocol):
 
     def owe(self, slot: float) -> None:
         """The canary of the attempt that was due at `slot` was left behind."""
+        ...
+
+    def expect(self, slot: float) -> None:
+        """The attempt that was due at `slot` had no answer: it may land yet."""
+        ...
+
+
+@runtime_checkable
+class HoldsSession(Protocol):
+    """A probe that keeps a session from before the window opens, as a connection pool does."""
+
+    async def hold(self) -> None:
+        """Open the session where there is none, and keep it alive. Writes nothing, raises nothing."""
+        ...
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A probe that compares with its reading before, and so must be told of it after a restart."""
+
+    def resume(self, mark: str, moment: float) -> None:
+        """The newest recorded reading was taken at `moment` and left off at `mark`."""
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A probe that holds something open between its runs."""
+
+    async def aclose(self) -> None:
+        """Let go of it. Raises nothing."""
         ...

@@ -9,68 +9,104 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from probes.audit.audit import Audit
+from probes.audit.reading import AuditBase, Source
+from probes.audit.sqlite.source import SqliteAudit, sqlite_audit
 from probes.base import Probe
 from probes.flag import FlagSpec, HttpFlag
-from probes.http import Transport
 from probes.read import HttpRead, ReadSpec
-from probes.write.http import HttpWrite, WriteSpec
+from probes.tools import Tools
+from probes.write.attempt import WriteAttempts
+from probes.write.http import HttpTarget, WriteSpec
+from probes.write.target import Target, WriteBase
+
+__all__ = ["KINDS", "Each", "KindOf", "Tools", "audits", "writes"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tools:
-    """What every probe is made with."""
+class Each:
+    """One probe of an entry. It asks `slower` times as seldom as the entry says."""
 
-    window: str
-    closes: float
-    agent: str
-    transport: Transport
+    name: str
+    surface: str
+    spec: Any
+    slower: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KindOf:
-    """One kind: how it is configured, what its probes are called, and how they are made.
-
-    `expand` gives (probe name, surface, spec) for every probe of an entry.
-    """
+    """One kind: how it is configured, what its probes are called, and how they are made."""
 
     spec: type[BaseModel]
-    expand: Callable[[str, Any], list[tuple[str, str, Any]]]
-    make: Callable[[str, str, Any, float, Tools], Probe]
+    expand: Callable[[str, Any], list[Each]]
+    make: Callable[[Each, float, Tools], Probe]
 
 
-def _one(name: str, spec: ReadSpec) -> list[tuple[str, str, ReadSpec]]:
-    return [(name, name, spec)]
+def _one(name: str, spec: Any) -> list[Each]:
+    return [Each(name=name, surface=name, spec=spec)]
 
 
-def _read(name: str, surface: str, spec: ReadSpec, timeout: float, tools: Tools) -> Probe:
-    return HttpRead(name=name, spec=spec, timeout=timeout, transport=tools.transport, agent=tools.agent)
-
-
-def _surface(name: str, spec: WriteSpec) -> list[tuple[str, str, WriteSpec]]:
-    return [(name, spec.surface or name, spec)]
-
-
-def _write(name: str, surface: str, spec: WriteSpec, timeout: float, tools: Tools) -> Probe:
-    return HttpWrite(
-        name=name,
-        window=tools.window,
-        spec=spec,
-        timeout=timeout,
-        transport=tools.transport,
-        agent=tools.agent,
-        closes=tools.closes,
+def _read(each: Each, timeout: float, tools: Tools) -> Probe:
+    return HttpRead(
+        name=each.name, spec=each.spec, timeout=timeout, transport=tools.transport, agent=tools.agent
     )
 
 
-def _replicas(name: str, spec: FlagSpec) -> list[tuple[str, str, FlagSpec]]:
-    return [(probe, name, each) for probe, each in spec.each_replica(name)]
+def _surface(name: str, spec: WriteBase) -> list[Each]:
+    """The write itself, and what is asked beside it on the same surface."""
+    surface = spec.surface or name
+    beside = [
+        Each(name=f"{name}/{suffix}", surface=surface, spec=other, slower=slower)
+        for suffix, other, slower in spec.beside
+    ]
+    return [Each(name=name, surface=surface, spec=spec), *beside]
 
 
-def _flag(name: str, surface: str, spec: FlagSpec, timeout: float, tools: Tools) -> Probe:
+def writes(spec: type[WriteBase], target: Callable[[Any, float, Tools], Target]) -> KindOf:
+    """A kind of write surface: `target(spec, timeout in seconds, tools)` makes what is written to."""
+
+    def make(each: Each, timeout: float, tools: Tools) -> Probe:
+        return WriteAttempts(
+            name=each.name,
+            surface=each.surface,
+            window=tools.window,
+            target=target(each.spec, timeout, tools),
+            timeout=timeout,
+        )
+
+    return KindOf(spec=spec, expand=_surface, make=make)
+
+
+def audits(spec: type[AuditBase], source: Callable[[Any, float, Tools], Source]) -> KindOf:
+    """A kind of storage audit: `source(spec, timeout in seconds, tools)` makes what is read."""
+
+    def make(each: Each, timeout: float, tools: Tools) -> Probe:
+        return Audit(
+            name=each.name,
+            source=source(each.spec, timeout, tools),
+            exempt=each.spec.exempt,
+            timeout=timeout,
+            opens=tools.opens,
+        )
+
+    return KindOf(spec=spec, expand=_one, make=make)
+
+
+def _http(spec: WriteSpec, timeout: float, tools: Tools) -> Target:
+    return HttpTarget(
+        spec, timeout=timeout, transport=tools.transport, agent=tools.agent, closes=tools.closes
+    )
+
+
+def _replicas(name: str, spec: FlagSpec) -> list[Each]:
+    return [Each(name=probe, surface=name, spec=each) for probe, each in spec.each_replica(name)]
+
+
+def _flag(each: Each, timeout: float, tools: Tools) -> Probe:
     return HttpFlag(
-        name=name,
-        surface=surface,
-        spec=spec,
+        name=each.name,
+        surface=each.surface,
+        spec=each.spec,
         timeout=timeout,
         transport=tools.transport,
         agent=tools.agent,
@@ -79,6 +115,11 @@ def _flag(name: str, surface: str, spec: FlagSpec, timeout: float, tools: Tools)
 
 KINDS: Mapping[str, Mapping[str, KindOf]] = {
     "reads": {"http": KindOf(spec=ReadSpec, expand=_one, make=_read)},
-    "writes": {"http": KindOf(spec=WriteSpec, expand=_surface, make=_write)},
+    "writes": {
+        "http": writes(WriteSpec, _http),
+    },
+    "audits": {
+        "sqlite": audits(SqliteAudit, sqlite_audit),
+    },
     "flags": {"http": KindOf(spec=FlagSpec, expand=_replicas, make=_flag)},
 }

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from probes.answer import Answer
-from probes.jsonpath import JsonPath, find_first
+from probes.jsonpath import JsonPath, find_all, find_first
 from probes.retry_after import RetryAfter, http_date, retry_after
 
 __all__ = [
@@ -24,10 +24,12 @@ __all__ = [
     "Refusal",
     "RetryAfter",
     "Statuses",
+    "code_in",
     "http_date",
     "judge",
     "parsed",
     "retry_after",
+    "says_failed",
 ]
 
 
@@ -70,6 +72,8 @@ class Refusal(BaseModel):
     """A regular expression that the body must match."""
     headers: dict[str, Pattern] = {}
     """Headers that must be there, each with a regular expression that every value of it must match."""
+    failed: JsonPath | None = None
+    """Where a 2xx answer says that it failed nevertheless: it accepted nothing if something stands there."""
 
     @model_validator(mode="after")
     def _can_tell(self) -> "Refusal":
@@ -135,9 +139,9 @@ def judge(answer: Answer, rule: Refusal, *, closes: float | None = None) -> Judg
     document = parsed(answer)
     code = _code(answer, rule, document)
     if answer.status not in rule.status:
-        return _unlisted(answer, rule, code)
+        return _unlisted(answer, rule, code, document)
     missing = _unmatched(answer, rule)
-    doubt = _may_be_something_else(answer, rule, code, missing)
+    doubt = _may_be_something_else(answer, rule, code, missing, document)
     if doubt is not None:
         return Judgement(kind=doubt[0], reason=doubt[1], code=code)
     retry = retry_after(answer.header("retry-after"), answer.header("date"), closes=closes)
@@ -153,13 +157,17 @@ def judge(answer: Answer, rule: Refusal, *, closes: float | None = None) -> Judg
 
 
 def _may_be_something_else(
-    answer: Answer, rule: Refusal, code: str | None, missing: list[str]
+    answer: Answer, rule: Refusal, code: str | None, missing: list[str], document: Any
 ) -> tuple[Class, str] | None:
     """A listed status that others answer too: a success with a 2xx, an outage with a 5xx."""
     status = answer.status
     if 200 <= status < 300:
         other_code = rule.equals is not None and code != rule.equals
-        return (Class.ACCEPTED, f"answered {status}") if missing or other_code else None
+        if not (missing or other_code):
+            return None
+        if says_failed(rule.failed, document):
+            return Class.OTHER, f"answered {status}, and says that it failed{f': {code}' if code else ''}"
+        return Class.ACCEPTED, f"answered {status}"
     if status == LOCKED:
         return None
     if missing:
@@ -173,18 +181,28 @@ def _may_be_something_else(
     return None
 
 
-def _unlisted(answer: Answer, rule: Refusal, code: str | None) -> Judgement:
+def _unlisted(answer: Answer, rule: Refusal, code: str | None, document: Any) -> Judgement:
     """A status that the rule does not name."""
-    if 200 <= answer.status < 300:
+    failed = says_failed(rule.failed, document)
+    if 200 <= answer.status < 300 and not failed:
         return Judgement(kind=Class.ACCEPTED, reason=f"answered {answer.status}")
     if _speaks_of_the_guard(answer, rule, code):
         listed = " or ".join(map(str, rule.status))
         reason = f"answered {answer.status}, not {listed}"
         return Judgement(kind=Class.BROKEN, reason=reason, code=code)
     reason = f"answered {answer.status}: blocked for another reason than the freeze, or not at all"
+    if failed:
+        reason = f"answered {answer.status}, and says that it failed{f': {code}' if code else ''}"
     if 300 <= answer.status < 400:
         reason = f"answered {answer.status}: a redirect, which is not followed"
     return Judgement(kind=Class.OTHER, reason=reason, code=code)
+
+
+def says_failed(path: str | None, document: Any) -> bool:
+    """Does something stand at `path`: neither null, false, nor an empty text, list or object?"""
+    if path is None:
+        return False
+    return any(item not in (None, "", [], {}, False) for item in find_all(path, document))
 
 
 def _speaks_of_the_guard(answer: Answer, rule: Refusal, code: str | None) -> bool:
@@ -239,15 +257,23 @@ def _code(answer: Answer, rule: Refusal, document: Any) -> str | None:
     if rule.code_header is not None:
         values = answer.header(rule.code_header)
         return values[0] if len(values) == 1 else None
-    if document is None or rule.code == "none":
+    return code_in(document, rule.code, unlike=str(answer.status))
+
+
+def code_in(document: Any, where: str, *, unlike: str = "") -> str | None:
+    """The code in a JSON document: at a JSONPath, nowhere (`none`) or in the usual places (`auto`).
+
+    `unlike` is what `auto` does not take for a code, such as the status itself.
+    """
+    if document is None or where == "none":
         return None
-    if rule.code != "auto":
-        return _as_code(find_first(rule.code, document))
+    if where != "auto":
+        return _as_code(find_first(where, document))
     if not isinstance(document, dict):
         return None
     for path in AUTO_CODES:
         code = _as_code(find_first(path, document))
-        if code is not None and code != str(answer.status) and AUTO_CODE.fullmatch(code):
+        if code is not None and code != unlike and AUTO_CODE.fullmatch(code):
             return code
     kind = document.get("type")
     return _as_code(kind) if isinstance(kind, str) and kind != "about:blank" else None

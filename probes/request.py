@@ -116,8 +116,8 @@ class HttpRequest(BaseModel):
 
     def _content(self, values: Mapping[str, str]) -> tuple[bytes | None, dict[str, str]]:
         if self.json_ is not None:
-            filled = _filled(self.json_, values) if values else self.json_
-            return jsonlib.dumps(filled).encode(), {"Content-Type": "application/json"}
+            document = filled(self.json_, values) if values else self.json_
+            return jsonlib.dumps(document).encode(), {"Content-Type": "application/json"}
         if self.body is None:
             return None, {}
         return PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), self.body).encode(), {}
@@ -137,7 +137,7 @@ def _without(headers: Mapping[str, str], taken: Iterable[str]) -> dict[str, str]
     return {name: value for name, value in headers.items() if name.lower() not in lowered}
 
 
-def _filled(item: Any, values: Mapping[str, str]) -> Any:
+def filled(item: Any, values: Mapping[str, str]) -> Any:
     """`item` with every placeholder replaced; a string that is only `${canary_int}` becomes a number."""
     if isinstance(item, str):
         whole = PLACEHOLDER.fullmatch(item)
@@ -145,7 +145,7 @@ def _filled(item: Any, values: Mapping[str, str]) -> Any:
             return int(values["canary_int"])
         return PLACEHOLDER.sub(lambda found: values[found[1]], str(item))
     if isinstance(item, Mapping):
-        return {_filled(key, values): _filled(value, values) for key, value in item.items()}
+        return {filled(key, values): filled(value, values) for key, value in item.items()}
     if isinstance(item, list):
-        return [_filled(value, values) for value in item]
+        return [filled(value, values) for value in item]
     return item

@@ -51,6 +51,7 @@ HEAVY = {
     "torch",
     "sentence_transformers",
 }
+DRIVERS = {"psycopg", "pymysql", "pymysqlreplication", "redis", "aio_pika", "aiormq", "nats", "mcp", "boto3"}
 LINES, FUNCTION = 400, 60
 LONG_FILES: dict[str, int] = {}
 """Files that may be longer, each with its own limit."""
@@ -140,6 +141,16 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
 
     loaded = {module.partition(".")[0] for module in json.loads(done.stdout)}
     assert loaded & HEAVY == set()
+
+
+def test_importing_the_table_of_kinds_loads_no_driver() -> None:
+    """Drivers are extras: who watches PostgreSQL alone installs nothing for Redis."""
+    code = "import json, sys; import probes.kinds; print(json.dumps(sorted(sys.modules)))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    loaded = {module.partition(".")[0] for module in json.loads(done.stdout)}
+    assert loaded & DRIVERS == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from monitor.commands.common import plan_of, print_json, report_now
 from monitor.errors import UsageError
 from monitor.model import count, iso, span
 from monitor.plan import Plan, Planned
-from probes.base import Kind, Outcome, Result, Run, Why, skipped
+from probes.base import Closing, Kind, Outcome, Result, Run, Why, skipped
 from probes.clockwork import ProbeLoop
 from probes.http import Answer, ExchangeError, Recorder, Transport
 from probes.kinds import Tools
 from probes.secrets import SENSITIVE
+from probes.write.attempt import WriteAttempts
 
 SHOWN = 4000
 """Characters of a body that are shown."""
@@ -49,17 +51,27 @@ def check(config: Path, *, ask: bool, name: str | None, show: bool, as_machine: 
     else:
         for probe, result, exchanges in results:
             print(_line(plan, probe, result))
+            about = _about(plan, result)
+            if about:
+                print(f"       {about}")
             if show:
                 print(shown(plan, exchanges))
-    outcomes = {result.outcome for _, result, _ in results}
+    outcomes = {result.outcome for _, result, _ in results if not _no_way_in(result)}
     if outcomes & BAD:
         return 1
     return 3 if outcomes & UNSURE else 0
 
 
+def _no_way_in(result: Result) -> bool:
+    """Another spelling of a write that was answered and wrote nothing: that is all that it could show."""
+    said = result.figures
+    told = "variant" in said and said.get("answered") is True and said.get("verified") is True
+    return told and result.outcome is Outcome.UNREACHABLE
+
+
 def _say_plan(plan: Plan, as_machine: bool) -> None:
     window = plan.window
-    counts = {kind: len(plan.of(kind)) for kind in (Kind.READ, Kind.WRITE, Kind.FLAG)}
+    counts = {kind: len(plan.of(kind)) for kind in (Kind.READ, Kind.WRITE, Kind.AUDIT, Kind.FLAG)}
     if as_machine:
         print_json(
             {
@@ -100,22 +112,43 @@ async def _ask(plan: Plan, planned: Planned, transport: Transport) -> Result:
     """Ask once. A write whose canary could not be taken away again is not tried."""
     now = time.time()
     frozen = report_now(plan).timeline.phase_at(now).frozen
-    if planned.kind is Kind.WRITE and planned.spec.undo is None:
+    if planned.kind is Kind.WRITE and not planned.spec.undoable:
         return skipped(Why.HARMFUL, "not tried: without undo a canary might be left behind")
     tools = Tools(
         window=plan.window.id,
+        opens=plan.window.opens,
         closes=plan.window.latest_closes,
+        folder=plan.file.resolve().parent,
         agent=f"freezewatch/{__version__} (check)",
         transport=transport,
     )
-    probe = planned.maker.make(planned.name, planned.surface, planned.spec, planned.timeout, tools)
-    return await probe.run(Run(slot=now, phase="check", frozen=frozen))
+    probe = planned.make(tools)
+    try:
+        result = await probe.run(Run(slot=now, started=now, phase="check", frozen=frozen))
+        tries = {"tried": probe.target.tries} if isinstance(probe, WriteAttempts) else {}
+        return replace(result, figures={**tries, **result.figures})
+    finally:
+        if isinstance(probe, Closing):
+            await probe.aclose()
 
 
 def _line(plan: Plan, planned: Planned, result: Result) -> str:
     took = f"{result.duration_s * 1000:.0f} ms"
     text = plan.redactor.text(result.reason)
     return f"{planned.kind.value:<6} {planned.name:<24} {result.outcome.value:<22} {took:>8}  {text}"
+
+
+def _about(plan: Plan, result: Result) -> str:
+    """What was tried and what it left in the store; or how a store was read."""
+    figures = result.figures
+    notes = figures.get("notes")
+    parts = [
+        f"tried: {figures['tried']}" if figures.get("tried") else "",
+        f"trace left: {figures['trace']}" if figures.get("trace") else "",
+        f"read by: {figures['grade']}" if figures.get("grade") else "",
+        *(notes if isinstance(notes, list) else []),
+    ]
+    return plan.redactor.text("; ".join(filter(None, parts)))
 
 
 def _as_json(plan: Plan, planned: Planned, result: Result) -> dict[str, Any]:

@@ -34,11 +34,20 @@ class Findings:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], Finding] = {}
 
-    def add(self, observation: Observation, what: str | None = None, outcome: str | None = None) -> None:
-        """Count one more of what `observation` shows."""
+    def add(
+        self,
+        observation: Observation,
+        what: str | None = None,
+        outcome: str | None = None,
+        *,
+        same: str | None = None,
+    ) -> None:
+        """Count one more of what `observation` shows. What has the same `same` is one finding, told as the
+        first of them was.
+        """
         text = what or observation.reason
         outcome = outcome or observation.outcome.value
-        key = (observation.probe, outcome, text)
+        key = (observation.probe, outcome, same or text)
         at = observation.started
         known = self._found.get(key)
         if known is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from monitor.criteria.base import Tally, grouped, unconfigured
 from monitor.grid import Grid
 from monitor.model import Status, Timeline, Verdict, iso, span
-from monitor.plan import Plan, Planned
+from monitor.plan import EDGE, Plan, Planned
 from probes.base import Kind, Observation, Outcome, Why
 
 SLACK = 1e-3
@@ -100,9 +100,9 @@ class Coverage:
     def _look(self, probe: _Probe, now: float, timeline: Timeline) -> "_Seen":
         """What a probe did up to now, against what it had to do."""
         planned = probe.planned
-        writes_nothing_when_open = planned.kind is Kind.WRITE and planned.spec.undo is None
         opens = timeline.window.opens
-        ends = timeline.closes if writes_nothing_when_open else timeline.ends
+        # A slot that comes a little before the edge is run a little later, and so not at all.
+        ends = timeline.ends if planned.asked_when_open else timeline.closes - 2 * EDGE
         end = min(now, ends)
         last = opens if probe.last is None else probe.last
         allowed = self._objective.gap or max(3 * planned.every, 5.0)

@@ -22,6 +22,14 @@ BROKEN = LEAKS | {Outcome.REFUSED_BADLY, Outcome.DROPPED}
 class _Surface:
     """What is known of one write probe while frozen."""
 
+    name: str
+    """The surface that it asks."""
+    variants: frozenset[str] = frozenset()
+    """Other spellings that it must have asked."""
+    needs_session: bool = False
+    """It must have asked over a session from before the window."""
+    spelled: set[str] = field(default_factory=set)
+    from_before: bool = False
     asked: int = 0
     held: int = 0
     unanswered: int = 0
@@ -41,8 +49,15 @@ class Guard:
     def __init__(self, plan: Plan, freeze: Freeze) -> None:
         self._freeze = freeze
         self._planned = plan.of(Kind.WRITE)
-        self._surfaces = {probe.name: _Surface() for probe in self._planned}
-        self._unverifiable = [p.name for p in self._planned if p.spec.read_back is None]
+        self._surfaces = {
+            probe.name: _Surface(
+                name=probe.surface,
+                variants=frozenset(probe.spec.variants),
+                needs_session=probe.spec.held,
+            )
+            for probe in self._planned
+        }
+        self._unverifiable = [p.name for p in self._planned if not p.spec.verified]
         self._accepts_when_open: set[str] = set()
         self._findings = Findings()
         self._tally = Tally()
@@ -83,6 +98,10 @@ class Guard:
         self._tally.add(observation.started)
         surface.asked += 1
         surface.last_reason = observation.reason
+        if surface.variants:
+            self._spelled(surface, observation)
+            if outcome is Outcome.UNREACHABLE:
+                return
         if outcome is Outcome.UNREACHABLE:
             self._unanswered(surface, observation)
             return
@@ -91,11 +110,19 @@ class Guard:
             self._break(observation)
             return
         surface.held += 1
+        surface.from_before |= observation.figures.get("from_before") is True
         code = observation.figures.get("code")
         if isinstance(code, str) and outcome is Outcome.REFUSED:
             surface.codes[code] = surface.codes.get(code, 0) + 1
             if len(surface.codes) > 1 and surface.codes[code] == 1:
                 self._break(observation, f"the code changed: {', '.join(surface.codes)}")
+
+    @staticmethod
+    def _spelled(surface: _Surface, observation: Observation) -> None:
+        """Another spelling was asked and answered; that it is no way in is as good as a refusal."""
+        variant = observation.figures.get("variant")
+        if isinstance(variant, str) and observation.figures.get("answered") is True:
+            surface.spelled.add(variant)
 
     def _break(self, observation: Observation, what: str | None = None) -> None:
         self._findings.add(observation, what)
@@ -131,9 +158,10 @@ class Guard:
         )
 
     def _fine(self) -> str:
-        left_alone = {finding.probe for finding in self._findings.all}
-        held = [s.held for name, s in self._surfaces.items() if name not in left_alone]
-        said = f"{count(sum(held), 'attempt')} on {count(len(held), 'surface')} refused as promised"
+        left_alone = {finding.surface for finding in self._findings.all}
+        held = [s for s in self._surfaces.values() if s.name not in left_alone]
+        attempts, surfaces = sum(s.held for s in held), len({s.name for s in held})
+        said = f"{count(attempts, 'attempt')} on {count(surfaces, 'surface')} refused as promised"
         return said + (f", left alone since: {', '.join(sorted(left_alone))}" if left_alone else "")
 
     def _worst(self) -> str:
@@ -148,12 +176,15 @@ class Guard:
         if now < timeline.window.opens:
             return [("", "the window has not opened: nothing was refused yet")]
         questions = []
-        broken = {finding.probe for finding in self._findings.all}
+        broken = {finding.surface for finding in self._findings.all}
         for name, surface in self._surfaces.items():
-            if name in broken:
+            if surface.name in broken:
                 continue
             if not surface.asked:
                 questions.append((name, "never asked while frozen"))
+            elif surface.variants:
+                asked = f"asked {len(surface.spelled)} of {len(surface.variants)} other spellings"
+                questions += [(name, asked)] if surface.spelled < surface.variants else []
             elif surface.blind:
                 questions.append((name, f"not proven for a stretch: {surface.blind}"))
             elif surface.in_a_row:
@@ -163,6 +194,8 @@ class Guard:
                 questions.append((name, f"{share} attempts without a usable answer"))
             elif surface.held < ENOUGH:
                 questions.append((name, f"refused {surface.held} of the {ENOUGH} times needed"))
+            elif surface.needs_session and not surface.from_before:
+                questions.append((name, "no session from before the window was there to be asked"))
         questions += [
             (name, "refusals are believed, not verified: no read_back") for name in self._unverifiable
         ]
@@ -170,7 +203,11 @@ class Guard:
 
     def _figures(self) -> dict[str, str | float | int | bool | None | list[str]]:
         surfaces = self._surfaces.values()
-        unseen = [name for name in self._surfaces if name not in self._accepts_when_open]
+        unseen = [
+            name
+            for name, surface in self._surfaces.items()
+            if name not in self._accepts_when_open and not surface.variants
+        ]
         return {
             "attempts": sum(s.asked for s in surfaces),
             "blocked": sum(s.held for s in surfaces),

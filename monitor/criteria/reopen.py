@@ -23,9 +23,9 @@ class Reopen:
     name = "reopen"
 
     def __init__(self, plan: Plan) -> None:
-        self._planned = plan.of(Kind.WRITE)
+        self._planned = [probe for probe in plan.of(Kind.WRITE) if not probe.spec.variants]
         self._surfaces = {probe.name: _Surface() for probe in self._planned}
-        self._without_undo = [p.name for p in self._planned if p.spec.undo is None]
+        self._without_undo = [p.name for p in self._planned if not p.spec.undoable]
         self._findings = Findings()
         self._tally = Tally()
         self._since: float | None = None

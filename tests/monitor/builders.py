@@ -68,6 +68,7 @@ UNDO = """    undo: {http: {url: "http://127.0.0.1:1/v/${canary}", method: DELET
 
 def write(name: str, *, read_back: bool = True, undo: bool = True) -> str:
     head = f'  - name: {name}\n    http: {{url: "http://127.0.0.1:1/v/${{canary}}", method: PUT}}\n'
+    head += "    variants: false\n"
     return head + (READ_BACK if read_back else "") + (UNDO if undo else "")
 
 
@@ -77,9 +78,12 @@ flags:
   - {name: read_only, http: {url: "http://127.0.0.1:1/flag"}, at: $.on,
      replicas: ["http://127.0.0.1:1/flag-b"]}
 """
+AUDITS = """
+audits:
+  - {name: catalogue-db, sqlite: {path: /srv/catalogue.db}}
+"""
 WAIVED = """
 waive:
-  storage: rebuilt offline, no store is written
   queue: writes are dropped, nothing is buffered
   notice: an internal window, users see nothing
   jobs: the backfill runs by hand
@@ -87,9 +91,10 @@ waive:
   scope: the surfaces were listed by hand
 """
 EVERYTHING_WAIVED = WAIVED + "".join(
-    f"  {name}: not asked for\n" for name in ("guard", "reads", "meaning", "flag", "reopen", "coverage")
+    f"  {name}: not asked for\n"
+    for name in ("guard", "storage", "reads", "meaning", "flag", "reopen", "coverage")
 )
-PROBES = READS + WRITES + FLAGS
+PROBES = READS + WRITES + AUDITS + FLAGS
 
 
 def window_text(
@@ -193,6 +198,11 @@ def _run(plan: Plan, probe: Planned, slot: float, dice: random.Random, story: St
         figures = {"code": "read_only", "verified": True}
         if outcome is not Outcome.REFUSED:
             figures["undone"] = True
+    elif probe.kind is Kind.AUDIT:
+        since = None if slot - probe.every < window.begins else slot - probe.every + 0.001
+        outcome = Outcome.OK if frozen else Outcome.CHANGED
+        changes = 0 if frozen else 3
+        figures = {"grade": "row contents", "since": since, "changes": changes, "open": 0, "lag_s": 0.0}
     elif probe.kind is Kind.FLAG:
         outcome = Outcome.ON if frozen else Outcome.OFF
     else:

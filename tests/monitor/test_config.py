@@ -81,7 +81,9 @@ WRONG = {
     "a key twice, deep": in_window("id: other", (5, 3), "'id' stands here twice"),
     "a list as a key": below("? [a, b]\n: 1\n", 1, 3, "a key must be a plain text"),
     "an unknown section": below("read: []\n", 1, 1, "unknown key 'read': did you mean 'reads'?"),
-    "an unknown section far from any": below("zzz: []\n", 1, 1, "unknown key 'zzz'; known: defaults,"),
+    "an unknown section far from any": below(
+        "zzz: []\n", 1, 1, "unknown key 'zzz'; known: audits, defaults,"
+    ),
     # window
     "window is a list": Wrong(text="window: []\n", at=(1, 1), says="window: input should be"),
     "window is empty": Wrong(text="window:\n", at=(1, 1), says="window: input should be"),

@@ -573,6 +573,13 @@ def leaking(outcome: str) -> dict[str, Verdict]:
     return {**found, "guard": replace(found["guard"], findings=(what,), final=True)}
 
 
+def auditing(outcome: str) -> dict[str, Verdict]:
+    """A store was written, or is held open from before the window."""
+    found = told(storage=FAIL)
+    what = Finding(probe="db", surface="db", outcome=outcome, what="told", first=OPENS, last=OPENS)
+    return {**found, "storage": replace(found["storage"], findings=(what,), final=True)}
+
+
 HOLD, EXTEND, ROLL_BACK, CLOSE = Action.HOLD, Action.EXTEND, Action.ROLL_BACK, Action.CLOSE
 
 
@@ -584,7 +591,8 @@ HOLD, EXTEND, ROLL_BACK, CLOSE = Action.HOLD, Action.EXTEND, Action.ROLL_BACK, A
         (MIDDLE, told(meaning=INCONCLUSIVE), 0, HOLD, ()),
         (MIDDLE, told(reads=FAIL), 0, EXTEND, ("reads",)),
         (MIDDLE, told(meaning=FAIL, flag=FAIL), 0, EXTEND, ("meaning", "flag")),
-        (MIDDLE, told(storage=FAIL), 0, ROLL_BACK, ("storage",)),
+        (MIDDLE, auditing("changed"), 0, ROLL_BACK, ("storage",)),
+        (MIDDLE, auditing("open"), 0, EXTEND, ("storage",)),
         (MIDDLE, leaking("leaked"), 0, ROLL_BACK, ("guard",)),
         (MIDDLE, leaking("leaked_behind_refusal"), 0, ROLL_BACK, ("guard",)),
         (MIDDLE, leaking("dropped"), 0, ROLL_BACK, ("guard",)),

@@ -98,6 +98,15 @@ def no(probe: str | None = None, kind: Kind | None = None) -> Lose:
     return lambda events, opens: without(events, probe=probe, kind=kind)
 
 
+def read_as(outcome: Outcome, reason: str) -> Lose:
+    """Every reading of a store ends like this."""
+
+    def worse(o: Observation) -> Observation:
+        return replace(o, outcome=outcome, reason=reason) if o.kind is Kind.AUDIT else o
+
+    return lambda events, opens: changed(events, worse)
+
+
 def gap(start: float, end: float, probe: str | None = None) -> Lose:
     return lambda events, opens: silent(events, opens + start, opens + end, probe)
 
@@ -318,9 +327,25 @@ ROWS = {
         says="no read says where its answer stands",
         probes="reads:" + PLAIN + WRITES + FLAGS,
     ),
-    "no criterion is waived, so the store is not audited": Row(
-        lose=kept, criterion="storage", says="no storage audit", waive=""
+    "there is no audit of a store": Row(
+        lose=kept, criterion="storage", says="no storage audit", probes=READS + WRITES + FLAGS
     ),
+    "a store is never audited": Row(
+        lose=no(kind=Kind.AUDIT),
+        criterion="storage",
+        says="0 of the 3 readings",
+    ),
+    "a store is unreachable throughout": Row(
+        lose=read_as(Outcome.UNREACHABLE, "connection refused"),
+        criterion="storage",
+        says="connection refused",
+    ),
+    "a store was started again half-way": Row(
+        lose=read_as(Outcome.UNKNOWN, "the server was started again"),
+        criterion="storage",
+        says="cannot be told for a stretch",
+    ),
+    "no criterion is waived": Row(lose=kept, criterion="queue", says="not configured", waive=""),
 }
 
 
@@ -590,8 +615,8 @@ def attempted(directory: Path, status: int, retry_after: list[str]) -> Result:
 
         async def once() -> Result:
             transport = Transport()
-            tools = Tools(window="reindex", closes=CLOSES, agent="test", transport=transport)
-            probe = planned.maker.make(planned.name, planned.surface, planned.spec, 2.0, tools)
+            tools = Tools(window="reindex", opens=OPENS, closes=CLOSES, agent="test", transport=transport)
+            probe = planned.make(tools)
             try:
                 return await probe.run(Run(slot=OPENS + 60, phase="frozen", frozen=True))
             finally:
@@ -695,7 +720,7 @@ def test_report_under_another_configuration_than_was_watched_is_never_green(tmp_
     """The judge was not asked about this file; `replay` is for that."""
     plan = plan_in(tmp_path)
     started = SelfNoted(at=OPENS - 300, what="started", detail={"config": plan.digest})
-    other = plan_in(tmp_path, window_text() + READS + WRITES + FLAGS + WAIVED.replace("batch", "own batch"))
+    other = plan_in(tmp_path, window_text() + PROBES + WAIVED.replace("batch", "own batch"))
     events = [started, *healthy(plan)]
 
     assert build(plan, events, HEAD, ENDS + 1).verdict is Colour.GREEN

@@ -10,7 +10,7 @@ import pytest
 from probes.base import Outcome, Result
 from probes.http import Transport
 from probes.read import HttpRead, ReadSpec
-from probes.write.http import HttpWrite, WriteSpec
+from probes.write.http import WriteSpec, http_write
 
 from .harness import AGENT, OPENS, frozen, nginx
 
@@ -23,7 +23,7 @@ async def attempt(transport: Transport, url: str, **spec: Any) -> Result:
     stated = WriteSpec.model_validate(
         {"http": item | {"method": "PUT"}, "read_back": {"http": item}, "undo": {"http": item}} | spec
     )
-    probe = HttpWrite(
+    probe = http_write(
         name="w", window="w", spec=stated, timeout=3, transport=transport, agent=AGENT, closes=OPENS + 3600
     )
     return await probe.run(frozen())

@@ -208,8 +208,8 @@ def planned(folder: Path, server: Server) -> Plan:
 
 
 def made(plan: Plan, transport: Transport) -> list[Probe]:
-    tools = Tools(window="w", closes=OPENS + 3600, agent=AGENT, transport=transport)
-    return [each.maker.make(each.name, each.surface, each.spec, each.timeout, tools) for each in plan.probes]
+    tools = Tools(window="w", opens=OPENS, closes=OPENS + 3600, agent=AGENT, transport=transport)
+    return [each.make(tools) for each in plan.probes]
 
 
 def everything(secret: str) -> list[str]:

@@ -85,19 +85,21 @@ reads:
 writes:
   - name: vector-upsert
     http: {{method: PUT, url: "http://127.0.0.1:9/v/${{canary}}"}}
+    variants: false
     read_back: {{http: {{url: "http://127.0.0.1:9/v/${{canary}}"}}}}
     undo: {{http: {{method: DELETE, url: "http://127.0.0.1:9/v/${{canary}}"}}}}
   - name: ticket-tool
     http: {{method: POST, url: "http://127.0.0.1:9/t"}}
     read_back: {{waived: "nothing to read"}}
     undo: {{waived: "nothing to undo"}}
+audits:
+  - {{name: catalogue-db, sqlite: {{path: /srv/catalogue.db}}}}
 flags:
   - name: read-only
     http: {{url: "http://127.0.0.1:9/flag"}}
     at: $.read_only
     replicas: ["http://127.0.0.1:10/flag"]
 waive:
-  storage: not audited here
   queue: nothing is buffered
   notice: nobody to tell
   jobs: none run
@@ -136,6 +138,8 @@ def story(plan: Plan, until: float, *, broken: bool) -> list[Event]:
 def _seen(plan: Plan, probe: Planned, slot: float, *, broken: bool) -> Iterator[Observation]:
     since = slot - plan.window.opens
     outcome, figures = _OUTCOMES[probe.kind](probe, since, broken)
+    if probe.kind is Kind.AUDIT:
+        figures["since"] = slot - probe.every
     yield _observation(probe, slot, since, outcome, figures)
     if probe.measured and outcome is Outcome.OK:
         drifts = broken and probe.name == "returns-policy" and since > DRIFTS_AFTER
@@ -164,7 +168,14 @@ def _flag(probe: Planned, since: float, broken: bool) -> tuple[Outcome, dict[str
     return Outcome.ON if since >= 0 else Outcome.OFF, {}
 
 
-_OUTCOMES = {Kind.READ: _read, Kind.WRITE: _write, Kind.FLAG: _flag}
+def _audit(probe: Planned, since: float, broken: bool) -> tuple[Outcome, dict[str, Any]]:
+    figures = {"grade": "row contents", "open": 0, "changes": 0}
+    if broken and LEAKS_AFTER < since < LEAKS_AFTER + 5:
+        return Outcome.CHANGED, figures | {"changes": 2, "what": ["products: 2 × update"]}
+    return Outcome.OK, figures
+
+
+_OUTCOMES = {Kind.READ: _read, Kind.WRITE: _write, Kind.FLAG: _flag, Kind.AUDIT: _audit}
 
 
 def _observation(

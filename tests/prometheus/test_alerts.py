@@ -112,6 +112,7 @@ def test_a_leak_fires_for_its_window_and_not_for_the_healthy_one(told: Story) ->
     assert {labels["alertname"] for labels, _ in found} == {
         "FreezewatchGuard",
         "FreezewatchRollBackAdvised",
+        "FreezewatchStorage",
     }
     assert {(s["id"], s["title"], s["instance"]) for s, _ in found} == {
         ("leaking", "It leaks", told.leaking.instance)

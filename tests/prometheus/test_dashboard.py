@@ -145,9 +145,18 @@ def test_criteria_are_shown_by_name_and_verdict(told: Story) -> None:
     texts = {name: text_of("Criteria", value) for name, value in found.items()}
 
     assert set(texts) == set(CRITERIA)
-    assert {n for n, text in texts.items() if text == "FAIL"} == {"guard", "reads", "meaning"}
+    assert {n for n, text in texts.items() if text == "FAIL"} == {"guard", "storage", "reads", "meaning"}
     assert texts["flag"] == "PASS"
     assert texts["queue"] == "WAIVED"
+
+
+def test_writes_in_stores_are_counted_by_whose_they_were(told: Story) -> None:
+    """Two production writes; ours and exempt ones have lines of their own, at 0."""
+    target = next(panel for panel in SHOWN if panel["title"] == "Writes found in stores")["targets"][0]
+    found = told.prometheus.instant(as_grafana_asks(target["expr"], "leaking"), told.told_at)
+
+    counted = {labels["whose"]: value for labels, value in found}
+    assert counted == {"production": 2, "freezing": 0, "edge": 0, "own": 0, "exempt": 0}
 
 
 def test_leaks_are_counted_and_red(told: Story) -> None:
@@ -363,7 +372,7 @@ def values_of(watched: Watched, name: str, label: str, **where: str) -> set[str]
         ("answer_drift_trend", "probe", {}, {"returns-policy", "store-hours"}),
         ("error_budget_burn_rate", "lookback", {}, {"long", "short"}),
         ("gate_open", "at", {}, {"close", "end"}),
-        ("probe_lateness_seconds_count", "kind", {}, {"read", "write", "flag"}),
+        ("probe_lateness_seconds_count", "kind", {}, {"read", "write", "audit", "flag"}),
         (
             "probe_duration_seconds_count",
             "phase",

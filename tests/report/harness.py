@@ -56,14 +56,17 @@ writes:
   - name: vector-upsert
     surface: vectors
     http: {url: "http://127.0.0.1:1/v/${canary}", method: PUT}
+    variants: false
     read_back: {http: {url: "http://127.0.0.1:1/v/${canary}"}}
     undo: {http: {url: "http://127.0.0.1:1/v/${canary}", method: DELETE}}
   - name: catalogue-table
     http: {url: "http://127.0.0.1:1/p/${canary}", method: PUT}
+    variants: false
     read_back: {http: {url: "http://127.0.0.1:1/p/${canary}"}}
     undo: {http: {url: "http://127.0.0.1:1/p/${canary}", method: DELETE}}
   - name: ticket-tool
     http: {url: "http://127.0.0.1:1/t/${canary}", method: PUT}
+    variants: false
     read_back: {http: {url: "http://127.0.0.1:1/t/${canary}"}}
     undo: {http: {url: "http://127.0.0.1:1/t/${canary}", method: DELETE}}
 flags:

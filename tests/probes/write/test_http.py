@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from probes.base import LEAKS, Outcome, Run, Why
 from probes.http import Transport
-from probes.write.http import HttpWrite, WriteSpec
+from probes.write.attempt import WriteAttempts
+from probes.write.http import WriteSpec, http_write
 
 from ..harness import (
     AGENT,
@@ -37,7 +38,7 @@ HTML = ("Content-Type", "text/html")
 WAIVED = {"waived": "nothing can be read there"}
 
 
-def probe(transport: Transport, url: str, *, timeout: float = 1.0, **spec: Any) -> HttpWrite:
+def probe(transport: Transport, url: str, *, timeout: float = 1.0, **spec: Any) -> WriteAttempts:
     """A probe of the store at `url`; with `None` a part of its specification is left out."""
     item = {"url": f"{url}/items/${{canary}}"}
     parts = {
@@ -46,7 +47,7 @@ def probe(transport: Transport, url: str, *, timeout: float = 1.0, **spec: Any) 
         "undo": {"http": item},
     }
     stated = {name: value for name, value in (parts | spec).items() if value is not None}
-    return HttpWrite(
+    return http_write(
         name="vectors",
         window="w",
         spec=WriteSpec.model_validate(stated),
@@ -439,6 +440,7 @@ async def test_every_outcome_of_a_write_stands_in_the_table() -> None:
         Outcome.ON,
         Outcome.OFF,
         Outcome.UNKNOWN,
+        Outcome.CHANGED,
     }
 
 
@@ -478,6 +480,8 @@ async def test_what_a_refusal_carried_is_in_the_figures(serve: Serve, transport:
     assert result.figures == {
         "canary": result.figures["canary"],
         "owed": 0,
+        "expected": 0,
+        "trace": "none",
         "verified": True,
         "status": 503,
         "code": "read_only",

@@ -1,0 +1,1 @@
+"""Storage audits: what a store itself says was written to it."""

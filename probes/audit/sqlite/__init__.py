@@ -1,0 +1,1 @@
+"""What was written to a SQLite database."""
