@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from probes.audit.audit import Audit
+from probes.audit.postgres.source import PostgresAudit, postgres_audit
 from probes.audit.reading import AuditBase, Source
 from probes.audit.sqlite.source import SqliteAudit, sqlite_audit
 from probes.base import Probe
@@ -18,6 +19,7 @@ from probes.read import HttpRead, ReadSpec
 from probes.tools import Tools
 from probes.write.attempt import WriteAttempts
 from probes.write.http import HttpTarget, WriteSpec
+from probes.write.postgres.target import PostgresWrite, postgres_write
 from probes.write.target import Target, WriteBase
 
 __all__ = ["KINDS", "Each", "KindOf", "Tools", "audits", "writes"]
@@ -117,8 +119,10 @@ KINDS: Mapping[str, Mapping[str, KindOf]] = {
     "reads": {"http": KindOf(spec=ReadSpec, expand=_one, make=_read)},
     "writes": {
         "http": writes(WriteSpec, _http),
+        "postgres": writes(PostgresWrite, postgres_write),
     },
     "audits": {
+        "postgres": audits(PostgresAudit, postgres_audit),
         "sqlite": audits(SqliteAudit, sqlite_audit),
     },
     "flags": {"http": KindOf(spec=FlagSpec, expand=_replicas, make=_flag)},

@@ -1,0 +1,1 @@
+"""What PostgreSQL says was written."""
