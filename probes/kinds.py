@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from probes.audit.audit import Audit
+from probes.audit.mysql.source import MysqlAudit, mysql_audit
 from probes.audit.postgres.source import PostgresAudit, postgres_audit
 from probes.audit.reading import AuditBase, Source
 from probes.audit.sqlite.source import SqliteAudit, sqlite_audit
@@ -19,6 +20,7 @@ from probes.read import HttpRead, ReadSpec
 from probes.tools import Tools
 from probes.write.attempt import WriteAttempts
 from probes.write.http import HttpTarget, WriteSpec
+from probes.write.mysql.kind import MysqlWrite, mysql_write
 from probes.write.postgres.target import PostgresWrite, postgres_write
 from probes.write.target import Target, WriteBase
 
@@ -119,9 +121,11 @@ KINDS: Mapping[str, Mapping[str, KindOf]] = {
     "reads": {"http": KindOf(spec=ReadSpec, expand=_one, make=_read)},
     "writes": {
         "http": writes(WriteSpec, _http),
+        "mysql": writes(MysqlWrite, mysql_write),
         "postgres": writes(PostgresWrite, postgres_write),
     },
     "audits": {
+        "mysql": audits(MysqlAudit, mysql_audit),
         "postgres": audits(PostgresAudit, postgres_audit),
         "sqlite": audits(SqliteAudit, sqlite_audit),
     },

@@ -1,0 +1,1 @@
+"""What MySQL or MariaDB says was written."""
