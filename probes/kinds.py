@@ -13,6 +13,7 @@ from probes.audit.audit import Audit
 from probes.audit.mysql.source import MysqlAudit, mysql_audit
 from probes.audit.postgres.source import PostgresAudit, postgres_audit
 from probes.audit.reading import AuditBase, Source
+from probes.audit.redis.source import RedisAudit, redis_audit
 from probes.audit.sqlite.source import SqliteAudit, sqlite_audit
 from probes.base import Probe
 from probes.flag import FlagSpec, HttpFlag
@@ -22,6 +23,7 @@ from probes.write.attempt import WriteAttempts
 from probes.write.http import HttpTarget, WriteSpec
 from probes.write.mysql.kind import MysqlWrite, mysql_write
 from probes.write.postgres.target import PostgresWrite, postgres_write
+from probes.write.redis import RedisWrite, redis_write
 from probes.write.target import Target, WriteBase
 
 __all__ = ["KINDS", "Each", "KindOf", "Tools", "audits", "writes"]
@@ -123,10 +125,12 @@ KINDS: Mapping[str, Mapping[str, KindOf]] = {
         "http": writes(WriteSpec, _http),
         "mysql": writes(MysqlWrite, mysql_write),
         "postgres": writes(PostgresWrite, postgres_write),
+        "redis": writes(RedisWrite, redis_write),
     },
     "audits": {
         "mysql": audits(MysqlAudit, mysql_audit),
         "postgres": audits(PostgresAudit, postgres_audit),
+        "redis": audits(RedisAudit, redis_audit),
         "sqlite": audits(SqliteAudit, sqlite_audit),
     },
     "flags": {"http": KindOf(spec=FlagSpec, expand=_replicas, make=_flag)},

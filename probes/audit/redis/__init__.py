@@ -1,0 +1,1 @@
+"""What Redis says was written."""
