@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from probes.audit.amqp.source import AmqpAudit, amqp_audit
 from probes.audit.audit import Audit
 from probes.audit.mysql.source import MysqlAudit, mysql_audit
 from probes.audit.postgres.source import PostgresAudit, postgres_audit
@@ -19,6 +20,7 @@ from probes.base import Probe
 from probes.flag import FlagSpec, HttpFlag
 from probes.read import HttpRead, ReadSpec
 from probes.tools import Tools
+from probes.write.amqp.target import AmqpWrite, amqp_write
 from probes.write.attempt import WriteAttempts
 from probes.write.http import HttpTarget, WriteSpec
 from probes.write.mysql.kind import MysqlWrite, mysql_write
@@ -122,12 +124,14 @@ def _flag(each: Each, timeout: float, tools: Tools) -> Probe:
 KINDS: Mapping[str, Mapping[str, KindOf]] = {
     "reads": {"http": KindOf(spec=ReadSpec, expand=_one, make=_read)},
     "writes": {
+        "amqp": writes(AmqpWrite, amqp_write),
         "http": writes(WriteSpec, _http),
         "mysql": writes(MysqlWrite, mysql_write),
         "postgres": writes(PostgresWrite, postgres_write),
         "redis": writes(RedisWrite, redis_write),
     },
     "audits": {
+        "amqp": audits(AmqpAudit, amqp_audit),
         "mysql": audits(MysqlAudit, mysql_audit),
         "postgres": audits(PostgresAudit, postgres_audit),
         "redis": audits(RedisAudit, redis_audit),

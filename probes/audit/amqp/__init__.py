@@ -1,0 +1,1 @@
+"""What RabbitMQ says was written."""
