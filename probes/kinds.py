@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from probes.audit.amqp.source import AmqpAudit, amqp_audit
 from probes.audit.audit import Audit
 from probes.audit.mysql.source import MysqlAudit, mysql_audit
+from probes.audit.nats.source import NatsAudit, nats_audit
 from probes.audit.postgres.source import PostgresAudit, postgres_audit
 from probes.audit.reading import AuditBase, Source
 from probes.audit.redis.source import RedisAudit, redis_audit
@@ -24,6 +25,7 @@ from probes.write.amqp.target import AmqpWrite, amqp_write
 from probes.write.attempt import WriteAttempts
 from probes.write.http import HttpTarget, WriteSpec
 from probes.write.mysql.kind import MysqlWrite, mysql_write
+from probes.write.nats import NatsWrite, nats_write
 from probes.write.postgres.target import PostgresWrite, postgres_write
 from probes.write.redis import RedisWrite, redis_write
 from probes.write.target import Target, WriteBase
@@ -127,12 +129,14 @@ KINDS: Mapping[str, Mapping[str, KindOf]] = {
         "amqp": writes(AmqpWrite, amqp_write),
         "http": writes(WriteSpec, _http),
         "mysql": writes(MysqlWrite, mysql_write),
+        "nats": writes(NatsWrite, nats_write),
         "postgres": writes(PostgresWrite, postgres_write),
         "redis": writes(RedisWrite, redis_write),
     },
     "audits": {
         "amqp": audits(AmqpAudit, amqp_audit),
         "mysql": audits(MysqlAudit, mysql_audit),
+        "nats": audits(NatsAudit, nats_audit),
         "postgres": audits(PostgresAudit, postgres_audit),
         "redis": audits(RedisAudit, redis_audit),
         "sqlite": audits(SqliteAudit, sqlite_audit),

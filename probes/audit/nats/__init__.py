@@ -1,0 +1,1 @@
+"""What NATS JetStream says was written."""
