@@ -23,7 +23,9 @@ from probes.read import HttpRead, ReadSpec
 from probes.tools import Tools
 from probes.write.amqp.target import AmqpWrite, amqp_write
 from probes.write.attempt import WriteAttempts
+from probes.write.command.target import CommandWrite, command_target
 from probes.write.http import HttpTarget, WriteSpec
+from probes.write.mcp.target import McpWrite, mcp_target
 from probes.write.mysql.kind import MysqlWrite, mysql_write
 from probes.write.nats import NatsWrite, nats_write
 from probes.write.postgres.target import PostgresWrite, postgres_write
@@ -127,7 +129,9 @@ KINDS: Mapping[str, Mapping[str, KindOf]] = {
     "reads": {"http": KindOf(spec=ReadSpec, expand=_one, make=_read)},
     "writes": {
         "amqp": writes(AmqpWrite, amqp_write),
+        "command": writes(CommandWrite, command_target),
         "http": writes(WriteSpec, _http),
+        "mcp": writes(McpWrite, mcp_target),
         "mysql": writes(MysqlWrite, mysql_write),
         "nats": writes(NatsWrite, nats_write),
         "postgres": writes(PostgresWrite, postgres_write),

@@ -1,0 +1,1 @@
+"""Writes through tools of an MCP server."""
