@@ -29,6 +29,7 @@ from probes.write.mcp.target import McpWrite, mcp_target
 from probes.write.mysql.kind import MysqlWrite, mysql_write
 from probes.write.nats import NatsWrite, nats_write
 from probes.write.postgres.target import PostgresWrite, postgres_write
+from probes.write.presets.loader import preset_specs, preset_target
 from probes.write.redis import RedisWrite, redis_write
 from probes.write.target import Target, WriteBase
 
@@ -136,6 +137,7 @@ KINDS: Mapping[str, Mapping[str, KindOf]] = {
         "nats": writes(NatsWrite, nats_write),
         "postgres": writes(PostgresWrite, postgres_write),
         "redis": writes(RedisWrite, redis_write),
+        **{name: writes(spec, preset_target) for name, spec in preset_specs().items()},
     },
     "audits": {
         "amqp": audits(AmqpAudit, amqp_audit),
