@@ -11,9 +11,13 @@ from pydantic import BaseModel
 
 from probes.audit.amqp.source import AmqpAudit, amqp_audit
 from probes.audit.audit import Audit
+from probes.audit.counters import CountersAudit, counters_audit
+from probes.audit.files.source import FilesAudit, files_audit
 from probes.audit.mysql.source import MysqlAudit, mysql_audit
 from probes.audit.nats.source import NatsAudit, nats_audit
+from probes.audit.object.source import ObjectAudit, object_audit
 from probes.audit.postgres.source import PostgresAudit, postgres_audit
+from probes.audit.prometheus import PrometheusAudit, prometheus_audit
 from probes.audit.reading import AuditBase, Source
 from probes.audit.redis.source import RedisAudit, redis_audit
 from probes.audit.sqlite.source import SqliteAudit, sqlite_audit
@@ -140,10 +144,14 @@ KINDS: Mapping[str, Mapping[str, KindOf]] = {
         **{name: writes(spec, preset_target) for name, spec in preset_specs().items()},
     },
     "audits": {
+        "files": audits(FilesAudit, files_audit),
         "amqp": audits(AmqpAudit, amqp_audit),
+        "http": audits(CountersAudit, counters_audit),
         "mysql": audits(MysqlAudit, mysql_audit),
         "nats": audits(NatsAudit, nats_audit),
         "postgres": audits(PostgresAudit, postgres_audit),
+        "prometheus": audits(PrometheusAudit, prometheus_audit),
+        "object": audits(ObjectAudit, object_audit),
         "redis": audits(RedisAudit, redis_audit),
         "sqlite": audits(SqliteAudit, sqlite_audit),
     },

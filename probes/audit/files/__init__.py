@@ -1,0 +1,1 @@
+"""What changed below a path."""

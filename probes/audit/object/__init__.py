@@ -1,0 +1,1 @@
+"""What an S3-compatible store says was written."""
