@@ -1,11 +1,10 @@
-"""The ASGI application: one handler for each declared operation, the guard in front of all.
+"""The ASGI application: one handler for each declared operation, the guard of its door in front of all.
 
 Fails at start, not at a request, when an operation has no handler or a handler no operation.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -16,11 +15,13 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from monitor.demo import reads, window, writes
 from monitor.demo.guard import GuardedGateway
+from monitor.demo.jobs import at_work
 from monitor.demo.metrics import RequestCounter
-from monitor.demo.operations import OPERATIONS, Operation, operation_of
+from monitor.demo.operations import OFFERED, OPERATIONS, Door, Operation, operation_of
 from monitor.demo.problems import ReadOnly, RejectedError, problem
 from monitor.demo.services import Call, Services
 
@@ -62,22 +63,41 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
 )
 
 
-def build_app(services: Services) -> Starlette:
-    """The application over its services; the background job lives as long as the application."""
+class Doors:
+    """ASGI: what comes in by the side door's port reaches the vector store alone, all else the gateway."""
+
+    def __init__(self, *, front: ASGIApp, side: ASGIApp, side_port: int) -> None:
+        self._front = front
+        self._side = side
+        self._side_port = side_port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on by the port of the socket, which no header can change."""
+        at_side = scope["type"] == "http" and scope["server"][1] == self._side_port
+        await (self._side if at_side else self._front)(scope, receive, send)
+
+
+def build_app(services: Services, *, side_port: int) -> ASGIApp:
+    """Both doors over the same services; the background jobs live as long as the application."""
+    jobs = {"backfill": services.backfill.work, "stock_sync": services.stock_sync.work}
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         del app
-        job = asyncio.create_task(services.backfill.run())
-        try:
+        async with at_work(jobs):
             yield
-        finally:
-            job.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await job
 
+    return Doors(
+        front=_door(Door.FRONT, services, lifespan=lifespan),
+        side=_door(Door.SIDE, services),
+        side_port=side_port,
+    )
+
+
+def _door(door: Door, everything: Services, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    services = everything.at(door)
     app = Starlette(
-        routes=[_route(operation, services) for operation in OPERATIONS],
+        routes=[_route(operation, services) for operation in OFFERED[door]],
         middleware=[
             Middleware(RequestCounter, metrics=services.metrics),
             Middleware(GuardedGateway, guard=services.guard),

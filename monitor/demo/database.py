@@ -16,6 +16,9 @@ from typing import TypeAlias
 Value: TypeAlias = str | int | float | None
 Row: TypeAlias = tuple[Value, ...]
 
+FILE_NAME = "harbour-and-pine.sqlite"
+"""The database in the service's data directory."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
     number INTEGER PRIMARY KEY,

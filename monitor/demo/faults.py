@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from monitor.demo.mode import ReadOnlyMode
-from monitor.demo.operations import Operation
+from monitor.demo.operations import Door, Operation
 
 FAULTS: Mapping[str, str] = MappingProxyType(
     {
@@ -24,6 +24,8 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "flag-off": "while frozen, the replica /flags/b says that writes are open",
         "reopen-broken": "after the window the flag says open, yet writes are still refused",
         "html-error": "while frozen, writes get the plain HTML 503 page of a stock proxy",
+        "background-writer": "while frozen, a job with its own connection goes on writing stock levels",
+        "side-door": "while frozen, the vector store's direct port lets writes through",
         "watchdog-killed": "the service is sound; whoever runs the demo stops the watchdog",
     }
 )
@@ -50,13 +52,15 @@ class Faults:
         self._mode = mode
         self._asks = itertools.count(1)
 
-    def lets_write_through(self, operation: Operation) -> bool:
-        """The guard forgets this operation."""
-        return self._while_frozen("unguarded-endpoint") and operation.name == "put_value"
+    def lets_write_through(self, operation: Operation, door: Door) -> bool:
+        """The guard forgets this operation, or stands at another door."""
+        forgotten = self._while_frozen("unguarded-endpoint") and operation.name == "put_value"
+        return forgotten or (self._while_frozen("side-door") and door is Door.SIDE)
 
-    def writes_behind_refusal(self, operation: Operation) -> bool:
+    def writes_behind_refusal(self, operation: Operation, door: Door) -> bool:
         """The operation is applied and then answered as if it had been refused."""
-        return self._while_frozen("writes-behind-refusal") and operation.name == "put_vector"
+        fits = operation.name == "put_vector" and door is Door.FRONT
+        return fits and self._while_frozen("writes-behind-refusal")
 
     def hides_retry_after(self, operation: Operation) -> bool:
         """The refusal of this operation lacks the header."""
@@ -82,6 +86,10 @@ class Faults:
     def guard_is_stuck(self) -> bool:
         """The guard missed that writes are open again."""
         return self._awake("reopen-broken")
+
+    def syncs_stock(self) -> bool:
+        """The sync of stock levels, which knows nothing of the mode, is at work."""
+        return self._while_frozen("background-writer")
 
     def refuses_as_proxy(self) -> bool:
         """Refusals come from a stock proxy in front of the service."""

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from monitor.demo.faults import Faults
 from monitor.demo.metrics import Metrics
 from monitor.demo.mode import ReadOnlyMode, iso
-from monitor.demo.operations import Effect, Operation, operation_of
+from monitor.demo.operations import Door, Effect, Operation, operation_of
 from monitor.demo.problems import ReadOnly, problem
 
 CODE = "READ_ONLY_WINDOW"
@@ -47,9 +47,12 @@ ALWAYS_OPEN = WriteGate(closed=lambda: False)
 
 
 class Guard:
-    """Decides which operations may write now, and words every refusal."""
+    """Decides which operations may write now at one door, and words every refusal."""
 
-    def __init__(self, *, mode: ReadOnlyMode, faults: Faults, metrics: Metrics) -> None:
+    def __init__(
+        self, *, mode: ReadOnlyMode, faults: Faults, metrics: Metrics, door: Door = Door.FRONT
+    ) -> None:
+        self.door = door
         self._mode = mode
         self._faults = faults
         self._metrics = metrics
@@ -58,18 +61,18 @@ class Guard:
 
     def gate_for(self, operation: Operation) -> WriteGate:
         """The gate that a request of this operation carries to the store."""
-        leaks = self._faults.lets_write_through(operation) or self.applies_unseen(operation)
+        leaks = self._lets_through(operation) or self.applies_unseen(operation)
         return ALWAYS_OPEN if leaks else self._requests_gate
 
     def stops(self, operation: Operation) -> bool:
         """True when the gateway must refuse this operation."""
-        if operation.effect is not Effect.WRITE or self._faults.lets_write_through(operation):
+        if operation.effect is not Effect.WRITE or self._lets_through(operation):
             return False
         return self._shut()
 
     def applies_unseen(self, operation: Operation) -> bool:
         """True when a refused operation is applied all the same."""
-        return self._faults.writes_behind_refusal(operation)
+        return self._faults.writes_behind_refusal(operation, self.door)
 
     def refuse(self, operation: Operation) -> Response:
         """The refusal of one write: 503, Retry-After and a stable code."""
@@ -94,6 +97,9 @@ class Guard:
             headers=headers,
         )
 
+    def _lets_through(self, operation: Operation) -> bool:
+        return self._faults.lets_write_through(operation, self.door)
+
     def _shut(self) -> bool:
         return self._mode.frozen or self._faults.guard_is_stuck()
 
@@ -107,13 +113,16 @@ class GuardedGateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with a refusal."""
-        operation = operation_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        operation = self._operation(scope) if scope["type"] == "http" else None
         if operation is None or not self._guard.stops(operation):
             await self._app(scope, receive, send)
             return
         if self._guard.applies_unseen(operation):
             await self._app(scope, receive, _discard)
         await self._guard.refuse(operation)(scope, receive, send)
+
+    def _operation(self, scope: Scope) -> Operation | None:
+        return operation_of(scope["method"], scope["path"], door=self._guard.door)
 
 
 async def _discard(message: Message) -> None:

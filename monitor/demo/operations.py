@@ -6,8 +6,10 @@ An operation that is not in the table does not exist. Holds no behaviour beyond 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class Effect(StrEnum):
@@ -17,6 +19,15 @@ class Effect(StrEnum):
     WRITE = "write"
     QUEUE = "queue"
     ADMIN = "admin"
+
+
+class Door(StrEnum):
+    """The port that a request comes in by."""
+
+    FRONT = "front"
+    """The gateway's: every operation."""
+    SIDE = "side"
+    """The vector store's own."""
 
 
 class Surface(StrEnum):
@@ -92,11 +103,19 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(name="read_only", method="POST", path="/admin/read-only", effect=Effect.ADMIN),
 )
 
+OFFERED: Mapping[Door, tuple[Operation, ...]] = MappingProxyType(
+    {
+        Door.FRONT: OPERATIONS,
+        Door.SIDE: tuple(operation for operation in OPERATIONS if operation.path == "/v1/vectors/{id}"),
+    }
+)
+"""What is offered at each door."""
 
-def operation_of(method: str, path: str) -> Operation | None:
+
+def operation_of(method: str, path: str, *, door: Door = Door.FRONT) -> Operation | None:
     """The declared operation that this request reaches, or None. HEAD is its GET."""
     asked = "GET" if method == "HEAD" else method
-    for operation in OPERATIONS:
+    for operation in OFFERED[door]:
         if operation.method == asked and operation.pattern.fullmatch(path):
             return operation
     return None

@@ -24,6 +24,7 @@ from monitor.commands.common import length as seconds_of
 from monitor.commands.common import painted, report_now
 from monitor.commands.judge import write_report
 from monitor.config import read_plan
+from monitor.demo.database import FILE_NAME
 from monitor.demo.faults import FAULTS
 from monitor.demo.questions import QUESTIONS
 from monitor.drift.worker import PACKAGED
@@ -31,9 +32,19 @@ from monitor.errors import FreezewatchError, UsageError
 from monitor.model import from_iso, span
 
 MARK = ".freezewatch-demo"
+DATA = "data"
 WATCHED = 5
 """Questions that are asked; the bundled documents answer more."""
 SHORTEST = 8.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """Where the demo service can be asked, and where its database is."""
+
+    url: str
+    vectors_url: str
+    database: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,11 +67,12 @@ def demo(fault: str | None, length: str, out: Path, *, as_machine: bool) -> int:
     frozen = seconds_of("--length", length)
     if frozen < SHORTEST:
         raise UsageError(f"--length {length} is too short to learn anything from: 8s at least")
-    _prepare(out)
-    with _service(fault, out) as url:
+    prepare(out)
+    with _service(fault, out) as service:
+        url = service.url
         _tell("loading the embedding model, so that the window starts with it ready")
         lead = _warm_up() * 1.3 + 2.0
-        config, times = _write_window(out, url, frozen, lead)
+        config, times = write_window(out, service, frozen, lead)
         _tell(
             f"the service is at {url}, its window in {config}; it opens in {span(times.opens - time.time())}"
         )
@@ -76,21 +88,22 @@ def _tell(text: str) -> None:
     print(f"freezewatch demo: {text}", file=sys.stderr, flush=True)
 
 
-def _prepare(out: Path) -> None:
+def prepare(out: Path) -> None:
     """Make DIR, and take away what an earlier demo left in it; anything else is left alone."""
     if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
         raise UsageError(f"{out} is not empty and not from a demo: name another --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
-    for pattern in ("demo.ledger*", "window.yaml", "report.*", "service.log"):
+    for pattern in ("demo.ledger*", "window.yaml", "report.*", "service.log", f"{DATA}/{FILE_NAME}*"):
         for old in out.glob(pattern):
             old.unlink()
 
 
 @contextmanager
-def _service(fault: str | None, out: Path) -> Iterator[str]:
-    """The demo service in a process of its own; gives its URL. It ends when we do."""
-    command = [sys.executable, "-m", "monitor.demo.service", "--port", "0", "--exit-with-stdin"]
+def _service(fault: str | None, out: Path) -> Iterator[Service]:
+    """The demo service in a process of its own; it ends when we do."""
+    data = out / DATA
+    command = [sys.executable, "-m", "monitor.demo.service", "--exit-with-stdin", "--data", str(data)]
     if fault:
         command += ["--fault", fault]
     with (out / "service.log").open("wb") as log:
@@ -105,7 +118,10 @@ def _service(fault: str | None, out: Path) -> Iterator[str]:
             line = process.stdout.readline() if process.stdout else b""
             if not line:
                 raise FreezewatchError(f"the demo service did not start: see {out / 'service.log'}")
-            yield str(json.loads(line)["url"])
+            ready = json.loads(line)
+            yield Service(
+                url=ready["url"], vectors_url=ready["vectors_url"], database=(data / FILE_NAME).resolve()
+            )
         finally:
             process.terminate()
             process.wait(10)
@@ -127,7 +143,8 @@ def _warm_up() -> float:
     return time.monotonic() - began
 
 
-def _write_window(out: Path, url: str, frozen: float, lead: float) -> tuple[Path, Times]:
+def write_window(out: Path, service: Service, frozen: float, lead: float) -> tuple[Path, Times]:
+    """`window.yaml` in `out`, for a window of `frozen` seconds after `lead` and a baseline; and its times."""
     from jinja2 import Environment
 
     source = resources.files("monitor.demo").joinpath("window.yaml.j2").read_text("utf-8")
@@ -136,7 +153,9 @@ def _write_window(out: Path, url: str, frozen: float, lead: float) -> tuple[Path
     opens = round(time.time() + lead + baseline, 1)
     times = Times(opens=opens, closes=opens + frozen, ends=opens + frozen + soak)
     text = environment.from_string(source).render(
-        url=url,
+        url=service.url,
+        vectors_url=service.vectors_url,
+        database=str(service.database),
         opens=_stamp(times.opens),
         closes=_stamp(times.closes),
         length=f"{frozen:g}",

@@ -1,7 +1,8 @@
 """Runs the demo service as a process of its own: `python -m monitor.demo.service`.
 
-Binds to 127.0.0.1 only, says where in one line of JSON on stdout once it serves, and leaves
-nothing behind: a data directory that it made itself is removed at the end.
+Binds to two ports of 127.0.0.1 only, the gateway's and the vector store's direct one, says where in
+one line of JSON on stdout once it serves, and leaves nothing behind: a data directory that it made
+itself is removed at the end.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ class AnnouncedServer(uvicorn.Server):
     """A server that says on stdout when it is ready to serve."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then print `{"url", "pid"}`."""
+        """Start on two sockets, then print `{"url", "vectors_url", "pid"}`."""
         await super().startup(sockets)
         if self.started and sockets:
-            port = sockets[0].getsockname()[1]
-            print(json.dumps({"url": f"http://{HOST}:{port}", "pid": os.getpid()}), flush=True)
+            url, vectors_url = (f"http://{HOST}:{_port_of(listener)}" for listener in sockets)
+            print(json.dumps({"url": url, "vectors_url": vectors_url, "pid": os.getpid()}), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,14 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = Plan(opens=options.opens, closes=options.closes)
     if plan.opens and plan.closes and plan.closes <= plan.opens:
         parser.error(f"--closes {options.closes} must come after --opens {options.opens}")
+    if options.port and options.port == options.vectors_port:
+        parser.error(f"--vectors-port {options.vectors_port} must be another one than --port")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    with _data_directory(options.data) as data, _bound_socket(parser, options.port) as listener:
+    with (
+        _data_directory(options.data) as data,
+        _bound_socket(parser, "--port", options.port) as front,
+        _bound_socket(parser, "--vectors-port", options.vectors_port) as side,
+    ):
         services = build_services(data=data, fault=options.fault, plan=plan)
         try:
             server = AnnouncedServer(
                 uvicorn.Config(
-                    build_app(services),
+                    build_app(services, side_port=_port_of(side)),
                     access_log=False,
                     log_level="warning",
                     server_header=False,
@@ -65,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
             if options.exit_with_stdin:
                 threading.Thread(target=_stop_at_end_of_stdin, args=(server,), daemon=True).start()
-            server.run(sockets=[listener])
+            server.run(sockets=[front, side])
         finally:
             services.database.close()
 
@@ -77,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="faults: " + "; ".join(f"{name}: {what}" for name, what in FAULTS.items()),
     )
     parser.add_argument("--port", type=_port, default=0, help="0 takes a free port (default)")
+    parser.add_argument(
+        "--vectors-port", type=_port, default=0, help="the vector store's direct port; 0 takes a free one"
+    )
     parser.add_argument("--fault", type=_fault, metavar="NAME", help="break one thing, see below")
     parser.add_argument("--data", type=Path, metavar="DIR", help="default: a temporary directory")
     parser.add_argument("--opens", type=_moment, metavar="ISO", help="planned start of the window")
@@ -123,15 +133,19 @@ def _data_directory(asked: Path | None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _bound_socket(parser: argparse.ArgumentParser, port: int) -> Iterator[socket.socket]:
+def _bound_socket(parser: argparse.ArgumentParser, option: str, port: int) -> Iterator[socket.socket]:
     # Named as TCP, or asyncio would not set TCP_NODELAY and each answer would wait 40 ms.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
         except OSError as error:
-            parser.error(f"cannot listen on port {port}: {error.strerror}; take --port 0")
+            parser.error(f"cannot listen on port {port}: {error.strerror}; take {option} 0")
         yield listener
+
+
+def _port_of(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
 
 
 def _stop_at_end_of_stdin(server: uvicorn.Server) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -10,16 +10,15 @@ from starlette.requests import Request
 
 from monitor.demo.backfill import Backfill
 from monitor.demo.corpus import bundled_documents
-from monitor.demo.database import Database
+from monitor.demo.database import FILE_NAME, Database
 from monitor.demo.faults import Faults
 from monitor.demo.guard import ALWAYS_OPEN, Guard
 from monitor.demo.metrics import Metrics
 from monitor.demo.mode import Clock, Plan, ReadOnlyMode, SystemClock
-from monitor.demo.operations import Operation
+from monitor.demo.operations import Door, Operation
 from monitor.demo.retrieval import Retriever
+from monitor.demo.stock import StockSync
 from monitor.demo.store import Store
-
-DATABASE_NAME = "harbour-and-pine.sqlite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +30,17 @@ class Services:
     faults: Faults
     metrics: Metrics
     guard: Guard
+    side_guard: Guard
+    """At the vector store's direct port."""
     database: Database
     store: Store
     retriever: Retriever
     backfill: Backfill
+    stock_sync: StockSync
+
+    def at(self, door: Door) -> Services:
+        """The same services, behind the guard of this door."""
+        return replace(self, guard=self.side_guard) if door is Door.SIDE else self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +61,8 @@ def build_services(
     faults = Faults(chosen=fault, mode=mode)
     metrics = Metrics(registry=CollectorRegistry())
     guard = Guard(mode=mode, faults=faults, metrics=metrics)
-    database = Database(data / DATABASE_NAME)
+    path = data / FILE_NAME
+    database = Database(path)
     store = Store(database)
     _load_corpus(database, store)
     return Services(
@@ -64,10 +71,12 @@ def build_services(
         faults=faults,
         metrics=metrics,
         guard=guard,
+        side_guard=Guard(mode=mode, faults=faults, metrics=metrics, door=Door.SIDE),
         database=database,
         store=store,
         retriever=Retriever(database, misindexed=faults.misindexes),
         backfill=Backfill(store=store, writes=guard.jobs_gate, metrics=metrics, clock=clock),
+        stock_sync=StockSync(database=path, at_work=faults.syncs_stock),
     )
 
 

@@ -130,12 +130,15 @@ class Store:
         return Document(id=str(found[0]), title=str(found[1]), text=str(found[2]))
 
     def embed_documents(self, *, limit: int, writes: WriteGate) -> int:
-        """Write a vector for up to `limit` documents that lack one; returns how many."""
+        """Write a vector for up to `limit` documents that lack one, canaries apart; returns how many.
+
+        So whatever a canary leaves bears its name, and an audit can tell it from a production write.
+        """
         writes.check()
         lacking = self._db.rows(
             "SELECT number, title, text FROM documents WHERE number NOT IN"
-            " (SELECT document FROM embeddings) ORDER BY number LIMIT ?",
-            (limit,),
+            " (SELECT document FROM embeddings) AND id NOT GLOB ? ORDER BY number LIMIT ?",
+            (f"{CANARY_PREFIX}*", limit),
         )
         if lacking:
             with self._db.transaction():

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import httpx
 
-from monitor.demo.operations import OPERATIONS, Effect, Operation, Surface
+from monitor.demo.operations import OFFERED, OPERATIONS, Door, Effect, Operation, Surface
 from monitor.demo.services import Services, build_services
 
 ROOT = Path(__file__).parents[2]
 CANARY = "freezewatch-canary"
 MUTATIONS = tuple(operation for operation in OPERATIONS if operation.effect is Effect.WRITE)
+AT_THE_SIDE = tuple(operation for operation in MUTATIONS if operation in OFFERED[Door.SIDE])
 BODIES: dict[str, object] = {
     "put_vector": {"values": [0.5, 1]},
     "put_value": {"any": ["json", None]},
@@ -37,10 +38,14 @@ READ_BACKS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """A running service: its process and a client bound to its address."""
+    """A running service: its process, and a client bound to each of its doors."""
 
     process: subprocess.Popen[str]
     http: httpx.Client
+    side: httpx.Client
+
+    def at(self, door: Door) -> httpx.Client:
+        return self.side if door is Door.SIDE else self.http
 
     def freeze(self, **closes: str) -> None:
         self.http.post("/admin/read-only", json={"on": True, **closes}).raise_for_status()
@@ -51,10 +56,10 @@ class Demo:
     def ask(self, question: str) -> httpx.Response:
         return self.http.post("/ask", json={"q": question})
 
-    def attempt(self, operation: Operation, **headers: str) -> httpx.Response:
+    def attempt(self, operation: Operation, door: Door = Door.FRONT, **headers: str) -> httpx.Response:
         path = operation.path.replace("{id}", CANARY).replace("{key}", CANARY)
         body = BODIES.get(operation.name)
-        return self.http.request(operation.method, path, json=body, headers=headers)
+        return self.at(door).request(operation.method, path, json=body, headers=headers)
 
     def metric(self, sample: str) -> float:
         lines = self.http.get("/metrics").text.splitlines()
@@ -70,8 +75,11 @@ def running(*arguments: str) -> Iterator[Demo]:
         try:
             ready = json.loads(process.stdout.readline())
             assert ready["pid"] == process.pid
-            with httpx.Client(base_url=ready["url"], timeout=10) as http:
-                yield Demo(process=process, http=http)
+            with (
+                httpx.Client(base_url=ready["url"], timeout=10) as http,
+                httpx.Client(base_url=ready["vectors_url"], timeout=10) as side,
+            ):
+                yield Demo(process=process, http=http, side=side)
         finally:
             process.terminate()
             process.wait(10)

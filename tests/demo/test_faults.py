@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from monitor.demo.faults import FAULTS
-from monitor.demo.operations import Surface
+from monitor.demo.operations import Door, Surface
 from monitor.demo.questions import QUESTIONS
 
 from .harness import (
+    AT_THE_SIDE,
     BODIES,
     CANARY,
     MUTATIONS,
@@ -45,6 +47,82 @@ def test_writes_behind_refusal_fault_refuses_and_writes() -> None:
         assert demo.http.get(READ_BACKS[Surface.VECTORS]).json()["values"] == [0.5, 1.0]
         demo.reopen()
         assert demo.attempt(named("put_vector")).status_code == 200
+
+
+def test_writes_behind_refusal_fault_spares_the_direct_port() -> None:
+    """It is the gateway that applies what it refuses."""
+    with running("--fault", "writes-behind-refusal") as demo:
+        demo.freeze()
+
+        assert_proper_refusal(demo.attempt(named("put_vector"), Door.SIDE))
+        assert demo.side.get(READ_BACKS[Surface.VECTORS]).status_code == 404
+
+
+def test_side_door_fault_lets_vectors_in_and_out_by_the_direct_port_alone() -> None:
+    """While frozen, the gateway refuses a vector that its own port takes, and takes away again."""
+    with running("--fault", "side-door") as demo:
+        demo.freeze()
+
+        assert_proper_refusal(demo.attempt(named("put_vector")))
+        assert demo.attempt(named("put_vector"), Door.SIDE).status_code == 200
+        assert demo.http.get(READ_BACKS[Surface.VECTORS]).json()["values"] == [0.5, 1.0]
+        assert_proper_refusal(demo.attempt(named("delete_vector")))
+        assert demo.attempt(named("delete_vector"), Door.SIDE).status_code == 204
+
+
+def test_background_writer_fault_writes_while_frozen_and_at_no_other_time(tmp_path: Path) -> None:
+    """Asleep before the freeze, at work in it, at rest after it; what it writes is a production row."""
+    with parts(tmp_path, fault="background-writer") as (services, _):
+
+        def written() -> list[str]:
+            services.stock_sync.work()
+            return [str(id_) for (id_,) in services.database.rows("SELECT id FROM kv ORDER BY rowid")]
+
+        before = written()
+        services.mode.turn_on()
+        frozen = [written(), written()]
+        services.mode.turn_off()
+        after = written()
+
+    assert before == []
+    assert frozen[0] == ["stock:hp-tent-fulmar-2"]
+    assert frozen[1] == after == ["stock:hp-tent-fulmar-2", "stock:hp-stove-ember"]
+
+
+def test_background_writer_fault_changes_something_at_every_run(tmp_path: Path) -> None:
+    """A row that was written with what it held already would be seen by nobody."""
+    with parts(tmp_path, fault="background-writer") as (services, _):
+        services.mode.turn_on()
+        seen = []
+        for _ in range(100):
+            services.stock_sync.work()
+            seen.append(services.database.rows("SELECT id, content FROM kv ORDER BY id"))
+
+    assert all(before != now for before, now in pairwise(seen))
+
+
+def test_background_writer_fault_keeps_on_past_a_guard_that_refuses_everything() -> None:
+    """Every write is refused at both doors, and rows keep changing: no attempt of ours can see it."""
+    with running("--fault", "background-writer") as demo:
+        demo.freeze()
+
+        assert eventually(lambda: demo.http.get("/kv/stock:hp-stove-ember").status_code == 200)
+        for operation in MUTATIONS:
+            assert_proper_refusal(demo.attempt(operation))
+        for operation in AT_THE_SIDE:
+            assert_proper_refusal(demo.attempt(operation, Door.SIDE))
+        assert demo.metric('demo_writes_applied_total{surface="kv"}') == 0
+
+
+def test_sound_service_syncs_no_stock(tmp_path: Path) -> None:
+    """Without the fault the job rests, frozen or not."""
+    with parts(tmp_path) as (services, _):
+        for turn in (services.mode.turn_on, services.mode.turn_off):
+            services.stock_sync.work()
+            turn()
+            services.stock_sync.work()
+
+        assert services.database.row("SELECT count(*) FROM kv") == (0,)
 
 
 def test_no_retry_after_fault_drops_the_header_of_tickets_alone() -> None:
@@ -161,6 +239,9 @@ def test_fault_breaks_nothing_but_its_own(fault: str) -> None:
         for operation in MUTATIONS:
             if operation.name not in OWN_EFFECT.get(fault, set()):
                 assert_proper_refusal(demo.attempt(operation))
+        for operation in AT_THE_SIDE:
+            if fault not in {"side-door", "html-error"}:
+                assert_proper_refusal(demo.attempt(operation, Door.SIDE))
         frozen_answers = [demo.ask(question.text).json().get("answer") for question in QUESTIONS]
         assert demo.http.get("/flags/a").json()["read_only"]
         assert demo.http.get("/flags/b").json()["read_only"] is (fault != "flag-off")

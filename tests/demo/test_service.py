@@ -246,8 +246,10 @@ def test_queued_intent_survives_a_killed_process(tmp_path: Path) -> None:
 
 
 def test_backfill_works_while_open_and_rests_while_frozen(tmp_path: Path) -> None:
-    """Open: every document gets a vector. Frozen: nothing is computed and nothing applied."""
+    """Open: every document but a canary gets a vector. Frozen: nothing is computed, nothing applied."""
+    canary = Document(id=CANARY, title="Canary", text="Canary.")
     with parts(tmp_path) as (services, clock):
+        services.store.put_document(canary, writes=services.guard.gate_for(named("post_document")))
         services.mode.turn_on()
         services.backfill.work()
         resting = (services.backfill.running, services.backfill.last_run)

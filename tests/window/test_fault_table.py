@@ -23,6 +23,8 @@ FAULTS = [
     ("flag-off", "flag", "FAIL", "EXTEND", 1),
     ("reopen-broken", "reopen", "FAIL", "EXTEND", 1),
     ("html-error", "guard", "INCONCLUSIVE", "EXTEND", 3),
+    ("background-writer", "storage", "FAIL", "ROLL_BACK", 1),
+    ("side-door", "guard", "FAIL", "ROLL_BACK", 1),
     ("watchdog-killed", "coverage", "INCONCLUSIVE", "EXTEND", 3),
 ]
 
