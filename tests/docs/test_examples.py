@@ -29,12 +29,21 @@ WINDOWS = [
 COMMANDS = typer.main.get_command(app)
 
 
+def _value(name: str) -> str:
+    """What a variable of that name might hold."""
+    if name.endswith("_DSN"):
+        return f"postgresql://app:value-of-{name}@db.example.com/shop"
+    if name == "REDIS_URL":
+        return f"redis://app:value-of-{name}@cache.example.com:6379/0"
+    return f"value-of-{name}"
+
+
 def plan_of(block: Block, folder: Path) -> Plan:
     """The plan in an example; a fragment is given the window that it lacks."""
     text = FRAME + block.text if block.mark == "fragment" else block.text
     config = folder / "window.yaml"
     config.write_text(text, encoding="utf-8")
-    named = {name: f"value-of-{name}" for name in re.findall(r"\$\{([A-Z_]+)\}", text)}
+    named = {name: _value(name) for name in re.findall(r"\$\{([A-Z_]+)\}", text)}
     return read_plan(config, named)
 
 

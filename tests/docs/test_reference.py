@@ -4,6 +4,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from monitor.plan import (
     ReadObjective,
     WindowSection,
 )
+from probes.audit.reading import AuditBase, Exemption
 from probes.base import Outcome, Why
 from probes.flag import FlagSpec
 from probes.kinds import KINDS
@@ -34,18 +36,24 @@ from probes.read import ReadSpec
 from probes.refusal import Refusal
 from probes.request import HttpRequest
 from probes.write.http import Absent, ReadBack, Undo, WriteSpec
+from probes.write.target import WriteBase
 
 from .pages import REFERENCE, anchors, section
 
 PAGE = REFERENCE / "window-yaml.md"
 COMMANDS_PAGE = REFERENCE / "commands.md"
 OUTPUTS_PAGE = REFERENCE / "outputs.md"
+KIND_PAGES = {"writes": REFERENCE / "surfaces.md", "audits": REFERENCE / "audits.md"}
+"""Where each kind of a section has a heading of its own."""
+SHARED = {WriteBase: "writes", AuditBase: "audits"}
+"""What every kind of a section may say stands once, under the section's heading."""
 
 TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "window": (WindowSection,),
     "defaults": (Defaults, Common),
     "reads": (ReadSpec,),
     "writes": (WriteSpec, Refusal, ReadBack, Undo),
+    "audits": (AuditBase, Exemption),
     "refusal": (Refusal,),
     "read_back": (ReadBack,),
     "undo": (Undo,),
@@ -73,9 +81,8 @@ def rows(text: str) -> dict[str, str]:
     for table in re.split(r"\n(?!\|)", text):
         if re.match(r"\| key", table.strip()):
             for line in table.strip().splitlines()[2:]:
-                match = re.match(r"\| `([^`]+)`", line)
-                if match:
-                    found[match[1]] = found.get(match[1], "") + line
+                for key in re.findall(r"`([^`]+)`", line.split("|")[1]):
+                    found[key] = found.get(key, "") + line
     return found
 
 
@@ -102,6 +109,32 @@ def test_tables_under_a_heading_hold_its_keys_and_no_other(heading: str) -> None
     assert set(rows(section(PAGE, heading))) == wanted
 
 
+def of_kinds() -> list[tuple[str, str, Path]]:
+    """(section, kind, page) of every kind that has a heading on a page of its section."""
+    return [
+        (section, kind, page)
+        for section, page in KIND_PAGES.items()
+        for kind in KINDS[section]
+        if (section, kind) != ("writes", "http")
+    ]
+
+
+def own_keys(section_name: str, kind: str) -> set[str]:
+    """The keys of a kind that are not those of every kind of its section."""
+    spec = KINDS[section_name][kind].spec
+    shared = next(base for base in SHARED if issubclass(spec, base))
+    said_elsewhere = {shared, Refusal, HttpRequest, ReadBack, Undo, Absent, Exemption}
+    wanted = {key for model in models(spec) if model not in said_elsewhere for key in keys(model)}
+    return wanted - keys(shared)
+
+
+@pytest.mark.parametrize(("section_name", "kind", "page"), of_kinds())
+def test_every_kind_has_a_heading_and_a_table_with_its_keys(section_name: str, kind: str, page: Path) -> None:
+    stated = set(rows(section(page, kind)))
+
+    assert own_keys(section_name, kind) - stated - {kind} == set()
+
+
 @pytest.mark.parametrize("heading", SAID_IN_WORDS)
 def test_keys_that_are_said_in_words_are_said(heading: str) -> None:
     text = section(PAGE, heading)
@@ -111,7 +144,9 @@ def test_keys_that_are_said_in_words_are_said(heading: str) -> None:
 
 def test_no_model_is_forgotten() -> None:
     known = {model for group in TABLES.values() for model in group} | set(SAID_IN_WORDS.values())
-    roots = [File, Common, *NOTIFIERS.values(), *(k.spec for kinds in KINDS.values() for k in kinds.values())]
+    elsewhere = {id(kind.spec) for section, kind, _ in of_kinds() for kind in [KINDS[section][kind]]}
+    specs = [k.spec for kinds in KINDS.values() for k in kinds.values() if id(k.spec) not in elsewhere]
+    roots = [File, Common, *NOTIFIERS.values(), *specs, AuditBase]
     used = {model for root in roots for model in models(root)}
 
     forgotten = {model.__name__ for model in used - known}
