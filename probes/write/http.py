@@ -11,7 +11,7 @@ from probes.refusal import Class, Refusal, Statuses, judge, parsed, says_failed
 from probes.request import HttpRequest, ask
 from probes.write.attempt import WriteAttempts
 from probes.write.canary import Canary
-from probes.write.target import Reason, Tried, Within, WriteBase
+from probes.write.target import Reason, Tried, Within, WithReadBack, WriteBase
 from probes.write.variants import variants
 
 VARIANTS_SLOWER = 2.0
@@ -67,7 +67,7 @@ class Undo(BaseModel):
         return self
 
 
-class WriteSpec(WriteBase):
+class WriteSpec(WithReadBack):
     """One write surface over HTTP."""
 
     http: HttpRequest
@@ -86,26 +86,11 @@ class WriteSpec(WriteBase):
         return self
 
     @property
-    def verified(self) -> bool:
-        """There is a read-back, or a reason why there need not be one."""
-        return self.read_back is not None
-
-    @property
-    def undoable(self) -> bool:
-        """There is an undo, or a reason why there need not be one."""
-        return self.undo is not None
-
-    @property
-    def doubts(self) -> list[str]:
+    def own_doubts(self) -> list[str]:
         """What will not turn out as the user hopes."""
-        found = []
-        if self.refusal.outage_looks_the_same:
-            found.append("an outage answers so too; name body, headers or a code by which a refusal is known")
-        if self.read_back is None:
-            found.append("without read_back a refusal is not verified; guard stays INCONCLUSIVE")
-        if self.undo is None:
-            found.append("without undo nothing is written while writes are open; reopen stays INCONCLUSIVE")
-        return found
+        if not self.refusal.outage_looks_the_same:
+            return []
+        return ["an outage answers so too; name body, headers or a code by which a refusal is known"]
 
     @property
     def beside(self) -> list[tuple[str, WriteBase, float]]:
@@ -123,6 +108,11 @@ class VariantSpec(WriteSpec):
     @property
     def beside(self) -> list[tuple[str, WriteBase, float]]:
         """None of its own."""
+        return []
+
+    @property
+    def doubts(self) -> list[str]:
+        """Those of the write itself are enough."""
         return []
 
     @property

@@ -59,7 +59,34 @@ class WriteBase(BaseModel):
     @property
     def doubts(self) -> list[str]:
         """What will not turn out as the user hopes, as sentences."""
+        found = [*self.own_doubts]
+        if not self.verified:
+            found.append("without read_back a refusal is not verified; guard stays INCONCLUSIVE")
+        if not self.undoable:
+            found.append("without undo nothing is written while writes are open; reopen stays INCONCLUSIVE")
+        return found
+
+    @property
+    def own_doubts(self) -> list[str]:
+        """Those that go with this kind of store alone."""
         return []
+
+
+class WithReadBack(WriteBase):
+    """A write whose effect is looked for, and taken away, as the user says; each kind has its own forms."""
+
+    read_back: BaseModel | None = None
+    undo: BaseModel | None = None
+
+    @property
+    def verified(self) -> bool:
+        """There is a read-back, or a reason why there need not be one."""
+        return self.read_back is not None
+
+    @property
+    def undoable(self) -> bool:
+        """There is an undo, or a reason why there need not be one."""
+        return self.undo is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

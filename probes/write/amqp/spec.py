@@ -110,16 +110,6 @@ class AmqpWrite(WriteBase):
         same = {name: getattr(self, name) for name in type(self).model_fields}
         return [("busy-channel", AmqpBusyWrite.model_construct(**same), 1.0)]
 
-    @property
-    def doubts(self) -> list[str]:
-        """What will not turn out as the user hopes."""
-        found = []
-        if not self.verified:
-            found.append("without read_back a refusal is not verified; guard stays INCONCLUSIVE")
-        if not self.undoable:
-            found.append("without undo nothing is written while writes are open; reopen stays INCONCLUSIVE")
-        return found
-
 
 class AmqpBusyWrite(AmqpWrite):
     """A write over a channel from before the window."""

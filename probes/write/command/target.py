@@ -21,7 +21,7 @@ from probes.shown import LONGEST, shown
 from probes.tools import Tools
 from probes.write.canary import Canary
 from probes.write.command.process import Argument, Argv, Ended, Invocation, NotStarted, Variables, run
-from probes.write.target import Reason, Tried, Within, WriteBase
+from probes.write.target import Reason, Tried, Within, WithReadBack
 
 NO_READ_BACK = "no read_back is configured"
 VAGUE = {0, 1, 2, 126, 127}
@@ -165,7 +165,7 @@ class Command(_Given):
     """Bytes of each of its streams that are searched; what comes after them is thrown away."""
 
 
-class CommandWrite(WriteBase):
+class CommandWrite(WithReadBack):
     """One write surface behind a program."""
 
     command: Command
@@ -182,17 +182,7 @@ class CommandWrite(WriteBase):
         return self
 
     @property
-    def verified(self) -> bool:
-        """There is a read-back, or a reason why there need not be one."""
-        return self.read_back is not None
-
-    @property
-    def undoable(self) -> bool:
-        """There is an undo, or a reason why there need not be one."""
-        return self.undo is not None
-
-    @property
-    def doubts(self) -> list[str]:
+    def own_doubts(self) -> list[str]:
         """What will not turn out as the user hopes."""
         found = []
         known = self.refusal.marked or self.refusal.equals is not None
@@ -201,16 +191,12 @@ class CommandWrite(WriteBase):
                 f"a program that fails for any reason exits with {_any(vague)} too; "
                 "name stdout, stderr or equals, by which a refusal is known"
             )
-        if self.read_back is None:
-            found.append("without read_back a refusal is not verified; guard stays INCONCLUSIVE")
         absent = self.read_back.absent if self.read_back else None
         if absent and not absent.marked and (vague := VAGUE.intersection(absent.exit)):
             found.append(
                 f"a read-back that fails exits with {_any(vague)} too, and counts as absent then; "
                 "name stdout or stderr, or another status"
             )
-        if self.undo is None:
-            found.append("without undo nothing is written while writes are open; reopen stays INCONCLUSIVE")
         return found
 
 

@@ -18,7 +18,7 @@ from probes.tools import Tools
 from probes.write.canary import Canary
 from probes.write.command.process import Argument, Argv, Invocation, Variables
 from probes.write.mcp.reply import Codes, McpRefusal, Reply, RpcError, judged, words_in
-from probes.write.target import Reason, Tried, Within, WriteBase
+from probes.write.target import Reason, Tried, Within, WithReadBack
 
 NO_READ_BACK = "no read_back is configured"
 NO_DRIVER = "the driver is not installed: pip install 'freezewatch[mcp]'"
@@ -126,7 +126,7 @@ class Undo(_Call):
         return self
 
 
-class McpWrite(WriteBase):
+class McpWrite(WithReadBack):
     """One write surface of an MCP server."""
 
     mcp: Server
@@ -135,25 +135,11 @@ class McpWrite(WriteBase):
     undo: Undo | None = None
 
     @property
-    def verified(self) -> bool:
-        """There is a read-back, or a reason why there need not be one."""
-        return self.read_back is not None
-
-    @property
-    def undoable(self) -> bool:
-        """There is an undo, or a reason why there need not be one."""
-        return self.undo is not None
-
-    @property
-    def doubts(self) -> list[str]:
+    def own_doubts(self) -> list[str]:
         """What will not turn out as the user hopes."""
         found = []
         if not self.refusal.has_marker:
             found.append("a refusal is known by its words alone; name equals, body or json_rpc in refusal")
-        if self.read_back is None:
-            found.append("without read_back a refusal is not verified; guard stays INCONCLUSIVE")
-        if self.undo is None:
-            found.append("without undo nothing is written while writes are open; reopen stays INCONCLUSIVE")
         return found
 
 

@@ -156,7 +156,7 @@ class PostgresWrite(WriteBase):
         return [("held", HeldPostgres.model_construct(**same), 1.0)]
 
     @property
-    def doubts(self) -> list[str]:
+    def own_doubts(self) -> list[str]:
         """What will not turn out as the user hopes."""
         found = []
         if sets_read_only(self.postgres.dsn):
