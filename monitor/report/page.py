@@ -165,8 +165,9 @@ def _rank(status: Status) -> int:
 
 
 def sort_of(outcome: str, kind: str = "") -> str:
-    """Is an outcome good, bad, or neither?"""
-    if outcome in BAD or (kind == "read" and outcome == Outcome.REFUSED):
+    """Is an outcome good, bad, or neither? What a store shows is bad only where it is a finding."""
+    found = kind == "finding" and outcome in ("changed", "open")
+    if outcome in BAD or found or (kind == "read" and outcome == Outcome.REFUSED):
         return "bad"
     return "good" if outcome in GOOD else "other"
 
