@@ -16,7 +16,7 @@ from monitor.model import Colour, Phase, iso, span
 from monitor.plan import Plan
 from monitor.show.lines import words
 from monitor.snapshot import Snapshot
-from probes.base import Kind, Outcome
+from probes.base import Kind, Observation, Outcome
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 30
@@ -30,7 +30,7 @@ UNSURE = frozenset({Outcome.UNREACHABLE, Outcome.SKIPPED, Outcome.UNKNOWN})
 class _Row:
     """The newest runs of one probe."""
 
-    recent: deque[tuple[float, Outcome]] = field(default_factory=lambda: deque(maxlen=WIDTH))
+    recent: deque[tuple[float, Outcome, str]] = field(default_factory=lambda: deque(maxlen=WIDTH))
     runs: int = 0
     last: Outcome | None = None
     reason: str = ""
@@ -69,7 +69,7 @@ class LiveScreen:
                 delta = o.figures.get("delta_s")
                 row.delta_s = float(delta) if isinstance(delta, float | int) else row.delta_s
                 return
-            row.recent.append((o.duration_s, o.outcome))
+            row.recent.append((o.duration_s, o.outcome, style_of(o)))
             row.runs += 1
             row.last, row.reason = o.outcome, o.reason
         elif isinstance(event, Judged | Decided | Alerted | SelfNoted):
@@ -180,19 +180,29 @@ class LiveScreen:
 def _outcome(row: _Row) -> Text:
     if row.last is None:
         return Text("not asked yet", style="dim")
-    style = "green" if row.last in GOOD else "yellow" if row.last in UNSURE else "bold red"
-    text = Text(row.last.value, style=style)
+    style = row.recent[-1][2]
+    text = Text(row.last.value, style="bold red" if style == "red" else style)
     if row.last not in GOOD:
         text.append(f": {row.reason[:60]}", style="dim")
     return text
 
 
-def sparkline(recent: list[tuple[float, Outcome]]) -> Text:
+def style_of(o: Observation) -> str:
+    """The colour of an outcome. A write to a store while writes are open, and another spelling of a write
+    that is no way in, are neither good nor bad.
+    """
+    open_to_writes = o.phase not in (Phase.FREEZING, Phase.FROZEN)
+    no_way_in = o.outcome is Outcome.UNREACHABLE and o.figures.get("answered") is True
+    if no_way_in or (o.outcome is Outcome.CHANGED and open_to_writes):
+        return "cyan"
+    return "green" if o.outcome in GOOD else "yellow" if o.outcome in UNSURE else "red"
+
+
+def sparkline(recent: list[tuple[float, Outcome, str]]) -> Text:
     """Durations as bars from the fastest to the slowest shown; colour says what came of each."""
     text = Text()
-    slowest = max((duration for duration, _ in recent), default=0.0)
-    for duration, outcome in recent:
+    slowest = max((duration for duration, _, _ in recent), default=0.0)
+    for duration, outcome, style in recent:
         height = int(duration / slowest * (len(BARS) - 1)) if slowest else 0
-        style = "green" if outcome in GOOD else "yellow" if outcome in UNSURE else "red"
         text.append("·" if outcome is Outcome.SKIPPED else BARS[height], style=style)
     return text
