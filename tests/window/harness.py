@@ -91,6 +91,7 @@ class Window:
             f"""
   - name: {name}
     http: {{method: PUT, url: "{self.url}{path}", json: {{values: [1.0]}}}}
+    variants: false
     read_back: {{http: {{url: "{self.url}{path}"}}}}
     undo: {{http: {{url: "{self.url}{path}"}}}}
     control: true"""

@@ -246,7 +246,7 @@ def watched(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Watched
 
 HOLES = [
     # hole, criterion, probe, what the finding says, seconds beyond two intervals that finding it may take
-    ("pool", "guard", "pool/held", "was accepted while frozen", SETTLE),
+    ("pool", "guard", "pool/held", "over a session from before the window", SETTLE),
     ("role", "guard", "role", "was accepted while frozen", SETTLE),
     ("fence", "storage", "catalogue-db", "late-order", SETTLE),
     ("prepared", "storage", "catalogue-db", "public.products: 1 × insert (id=7)", 0.0),

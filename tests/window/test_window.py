@@ -67,7 +67,7 @@ def in_background(window: Window) -> threading.Thread:
 def test_gate_opens_only_with_evidence_and_close_ends_the_window_early(tmp_path: Path) -> None:
     """Shut before it opens, open once proven; `close` is recorded, writes come back, the end verifies."""
     with service() as url:
-        window = Window(folder=tmp_path, url=url, length=60)
+        window = Window(folder=tmp_path, url=url, length=60, opens_in=12.0, baseline=10.0)
         with window.watch() as watchdog:
             watchdog.phase("baseline")
             early = window.run("gate", "--at", "close", "--json")

@@ -26,7 +26,7 @@ from tests.probes.harness import free_port, frozen
 from tests.probes.write.amqp_broker import Shop, shop
 from tests.servers.rabbitmq import RabbitMQ
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
+pytestmark = pytest.mark.xdist_group("rabbitmq-audit")
 
 LAG = 6.0
 """Seconds: the test's broker counts every second, and shows it every five."""

@@ -22,7 +22,7 @@ from tests.servers.fixtures import MariaDbDb
 from tests.servers.machine import free_port, until
 from tests.servers.mariadb import MariaDB
 
-pytestmark = pytest.mark.xdist_group("mariadb")
+pytestmark = pytest.mark.xdist_group("mariadb-audit")
 
 TIMEOUT = 5.0
 NO_LOG = {"skip-log-bin": "1"}

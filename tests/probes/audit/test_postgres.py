@@ -25,7 +25,7 @@ from tests.servers.fixtures import PostgresDb, fresh_postgres
 from tests.servers.machine import free_port, until
 from tests.servers.postgres import Postgres
 
-pytestmark = pytest.mark.xdist_group("postgres")
+pytestmark = pytest.mark.xdist_group("postgres-audit")
 
 TABLE = "CREATE TABLE products (id bigserial PRIMARY KEY, name text, amount int)"
 ONE = "INSERT INTO products (name) VALUES ('a chair')"

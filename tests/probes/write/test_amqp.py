@@ -26,7 +26,7 @@ from tests.probes.harness import OPENS, free_port, frozen, opened
 from tests.probes.write.amqp_broker import Shop, shop
 from tests.servers.rabbitmq import RabbitMQ
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
+pytestmark = pytest.mark.xdist_group("rabbitmq-write")
 
 Make = Callable[..., WriteAttempts]
 
