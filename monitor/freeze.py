@@ -10,9 +10,8 @@ from collections.abc import Iterable
 
 from monitor.model import Timeline
 from monitor.plan import Planned
-from probes.base import Kind, Observation, Outcome
+from probes.base import AUDITED, Kind, Observation, Outcome
 
-_READ = frozenset({Outcome.OK, Outcome.CHANGED, Outcome.UNKNOWN})
 _BLOCKED = frozenset({Outcome.REFUSED, Outcome.REFUSED_BADLY, Outcome.QUEUED, Outcome.LEAKED_BEHIND_REFUSAL})
 
 
@@ -57,7 +56,7 @@ def _frozen(observation: Observation) -> bool:
     An audit that cannot see open writers does not hold the freeze up.
     """
     if observation.kind is Kind.AUDIT:
-        return observation.outcome in _READ and observation.figures.get("open") in (0, None)
+        return observation.outcome in AUDITED and observation.figures.get("open") in (0, None)
     if observation.kind is Kind.FLAG:
         return observation.outcome is Outcome.ON
     return observation.outcome in _BLOCKED

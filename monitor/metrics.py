@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from monitor import __version__
+from monitor.criteria.storage import WHOSE
 from monitor.drift.lambda_ import Trend
 from monitor.events import Event, Observed
 from monitor.judge import Judge
@@ -56,8 +57,6 @@ OUTCOMES: Mapping[Kind, tuple[Outcome, ...]] = {
 PHASES = ("total", "dns", "connect", "tls", "first_byte", "body")
 SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LATENESS = (0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0)
-WHOSE = ("production", "freezing", "edge", "own", "exempt")
-"""Whose writes an audit found; `freezing`: before the freeze had taken hold everywhere."""
 STATUSES = (*Status, "WAIVED")
 
 

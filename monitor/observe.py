@@ -14,12 +14,12 @@ from monitor.ledger import answer_id
 from monitor.model import Phase, Timeline
 from monitor.plan import EDGE, Plan, Planned
 from probes.base import (
+    AUDITED,
     LEAKS,
     Follows,
     HoldsSession,
     Kind,
     Observation,
-    Outcome,
     Probe,
     Result,
     Run,
@@ -33,8 +33,6 @@ TEXTS = 5000
 LONGEST = 500
 """Characters of a reason."""
 
-READ = frozenset({Outcome.OK, Outcome.CHANGED, Outcome.UNKNOWN})
-"""Outcomes of an audit that was read, whatever it said."""
 REASONS = {
     Why.OVERLAP: "the run before is still in flight",
     Why.LATE: "the watchdog did not come round to it in time",
@@ -76,7 +74,7 @@ class Observer:
 
     def recall(self, observation: Observation) -> None:
         """Take in a run of before a restart: was it the control, what did it leave, where did it stop?"""
-        if observation.kind is Kind.AUDIT and observation.outcome in READ:
+        if observation.kind is Kind.AUDIT and observation.outcome in AUDITED:
             known = self._marks.get(observation.probe, ("", 0.0))[0]
             mark = observation.figures.get("mark", known)
             self._marks[observation.probe] = (str(mark), observation.started)

@@ -76,6 +76,8 @@ class Why(StrEnum):
 
 
 LEAKS = frozenset({Outcome.LEAKED, Outcome.LEAKED_BEHIND_REFUSAL})
+AUDITED = frozenset({Outcome.OK, Outcome.CHANGED, Outcome.UNKNOWN})
+"""Outcomes of an audit that was read, whatever it said."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

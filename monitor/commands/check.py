@@ -12,7 +12,7 @@ import httpx
 from monitor import __version__
 from monitor.commands.common import plan_of, print_json, report_now
 from monitor.errors import UsageError
-from monitor.model import count, iso, span
+from monitor.model import Timeline, count, iso, span
 from monitor.plan import Plan, Planned
 from probes.base import Closing, Kind, Outcome, Result, Run, Why, skipped
 from probes.clockwork import ProbeLoop
@@ -91,11 +91,12 @@ def _say_plan(plan: Plan, as_machine: bool) -> None:
 
 async def _ask_all(plan: Plan, chosen: list[Planned]) -> list[tuple[Planned, Result, list[Exchange]]]:
     found = []
+    timeline = report_now(plan).timeline
     for planned in chosen:
         exchanges: list[Exchange] = []
         transport = Transport(record=_into(exchanges))
         try:
-            found.append((planned, await _ask(plan, planned, transport), exchanges))
+            found.append((planned, await _ask(plan, planned, transport, timeline), exchanges))
         finally:
             await transport.aclose()
     return found
@@ -108,10 +109,10 @@ def _into(kept: list[Exchange]) -> Recorder:
     return record
 
 
-async def _ask(plan: Plan, planned: Planned, transport: Transport) -> Result:
+async def _ask(plan: Plan, planned: Planned, transport: Transport, timeline: Timeline) -> Result:
     """Ask once. A write whose canary could not be taken away again is not tried."""
     now = time.time()
-    frozen = report_now(plan).timeline.phase_at(now).frozen
+    frozen = timeline.phase_at(now).frozen
     if planned.kind is Kind.WRITE and not planned.spec.undoable:
         return skipped(Why.HARMFUL, "not tried: without undo a canary might be left behind")
     tools = Tools(

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from monitor.criteria.base import Findings, Tally, grouped, unconfigured
 from monitor.model import Status, Timeline, Verdict, count, iso, span
 from monitor.plan import Plan
-from probes.base import LEAKS, Figure, Kind, Observation, Outcome
+from probes.base import AUDITED, LEAKS, Figure, Kind, Observation, Outcome
 
 ENOUGH = 3
 """Readings while frozen before an audit counts."""
-READ = frozenset({Outcome.OK, Outcome.CHANGED, Outcome.UNKNOWN})
+WHOSE = ("production", "freezing", "edge", "own", "exempt")
+"""Whose writes an audit found. `freezing`: before the freeze had taken hold everywhere; `edge`: by a reading
+that ended after `closes`, and may have seen what was written when writes were open again.
+"""
 OWN_SLACK = 10.0
 """Seconds by which the undo of a leak may come after it."""
 MAY_HAVE_WRITTEN = LEAKS | {Outcome.DROPPED}
@@ -55,8 +58,7 @@ class Storage:
         self._tally = Tally()
         self._since: float | None = None
         self.writes: Counter[tuple[str, str]] = Counter()
-        """Writes found by (audit, whose): production, freezing, own, exempt; or edge: a reading that ended
-        after `closes` may have seen what was written when writes were open again."""
+        """Writes found by (audit, whose)."""
 
     def observe(self, observation: Observation, timeline: Timeline) -> None:
         """Learn from one reading, or from an attempt of ours that may have written."""
@@ -77,7 +79,7 @@ class Storage:
 
     def _learn(self, audit: _Audit, o: Observation, timeline: Timeline) -> None:
         self._tally.add(o.started)
-        if o.outcome not in READ:
+        if o.outcome not in AUDITED:
             audit.unread = o.reason
             return
         audit.unread = None
@@ -210,8 +212,7 @@ class Storage:
     def _figures(self) -> dict[str, Figure]:
         audits = self._audits
         whose = {
-            kind: sum(number for (_, own), number in self.writes.items() if own == kind)
-            for kind in ("production", "freezing", "edge", "own", "exempt")
+            kind: sum(number for (_, own), number in self.writes.items() if own == kind) for kind in WHOSE
         }
         until = [audit.until for audit in audits.values() if audit.until is not None]
         fence = {name: audit.open for name, audit in audits.items()}

@@ -11,7 +11,7 @@ from probes.refusal import Class, Refusal, Statuses, judge, parsed, says_failed
 from probes.request import HttpRequest, ask
 from probes.write.attempt import WriteAttempts
 from probes.write.canary import Canary
-from probes.write.target import Reason, Tried, Within, WithReadBack, WriteBase
+from probes.write.target import Beside, Reason, Tried, Within, WithReadBack, WriteBase
 from probes.write.variants import variants
 
 VARIANTS_SLOWER = 2.0
@@ -98,22 +98,11 @@ class WriteSpec(WithReadBack):
         looked_for = self.read_back is not None and self.read_back.http is not None
         if not (self.variants_ and looked_for and variants(self.http)):
             return []
-        same = {name: getattr(self, name) for name in type(self).model_fields}
-        return [("variants", VariantSpec.model_construct(**same), VARIANTS_SLOWER)]
+        return [("variants", VariantSpec.like(self), VARIANTS_SLOWER)]
 
 
-class VariantSpec(WriteSpec):
+class VariantSpec(Beside, WriteSpec):
     """A write that is asked in its other spellings, one at a time."""
-
-    @property
-    def beside(self) -> list[tuple[str, WriteBase, float]]:
-        """None of its own."""
-        return []
-
-    @property
-    def doubts(self) -> list[str]:
-        """Those of the write itself are enough."""
-        return []
 
     @property
     def variants(self) -> tuple[str, ...]:

@@ -72,6 +72,34 @@ class WriteBase(BaseModel):
         return []
 
 
+class Beside(WriteBase):
+    """What is asked beside a write on the same surface. Has nothing beside it, and no doubts of its own."""
+
+    @classmethod
+    def like(cls, write: WriteBase) -> "Beside":
+        """With everything that `write` says."""
+        return cls.model_construct(**{name: getattr(write, name) for name in type(write).model_fields})
+
+    @property
+    def beside(self) -> list[tuple[str, WriteBase, float]]:
+        """Nothing."""
+        return []
+
+    @property
+    def doubts(self) -> list[str]:
+        """Those of the write itself are enough."""
+        return []
+
+
+class FromBefore(Beside):
+    """The same write over a session from before the window."""
+
+    @property
+    def held(self) -> bool:
+        """It is."""
+        return True
+
+
 class WithReadBack(WriteBase):
     """A write whose effect is looked for, and taken away, as the user says; each kind has its own forms."""
 

@@ -8,7 +8,7 @@ from probes.refusal import Class, Judgement
 from probes.request import PLACEHOLDER
 from probes.stores.amqp import AmqpName, AmqpUrl, BrokerError, ShortText
 from probes.units import Duration, NoBool
-from probes.write.target import Reason, Within, WriteBase
+from probes.write.target import FromBefore, Reason, Within, WriteBase
 
 Form = Literal["transaction", "unroutable", "canary"]
 OUR_KEY: Final = "freezewatch.${canary}"
@@ -107,22 +107,11 @@ class AmqpWrite(WriteBase):
         """The same over a channel that is kept busy since before the window."""
         if not self.busy_channel or self.amqp.form != "transaction":
             return []
-        same = {name: getattr(self, name) for name in type(self).model_fields}
-        return [("busy-channel", AmqpBusyWrite.model_construct(**same), 1.0)]
+        return [("busy-channel", AmqpBusyWrite.like(self), 1.0)]
 
 
-class AmqpBusyWrite(AmqpWrite):
+class AmqpBusyWrite(FromBefore, AmqpWrite):
     """A write over a channel from before the window."""
-
-    @property
-    def beside(self) -> list[tuple[str, WriteBase, float]]:
-        """None of its own."""
-        return []
-
-    @property
-    def held(self) -> bool:
-        """It must have asked over a channel from before the window."""
-        return True
 
 
 def judge_closed(error: BrokerError, refusal: AmqpRefusal, *, own_key: bool) -> Judgement:

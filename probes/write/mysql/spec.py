@@ -10,7 +10,7 @@ from probes.request import PLACEHOLDER
 from probes.stores.mysql import LOCK_ERRORS, Answered
 from probes.stores.mysql_dsn import Connected
 from probes.write.canary import Canary
-from probes.write.target import WriteBase
+from probes.write.target import FromBefore, WriteBase
 
 _PART = re.compile(r"`((?:[^`]|``)+)`|([^.`]+)")
 LONGEST_NAME = 64
@@ -143,19 +143,8 @@ class MysqlWrite(WriteBase):
         """The same write over a session from before the window."""
         if not self.held_:
             return []
-        same = {name: getattr(self, name) for name in type(self).model_fields}
-        return [("held", HeldMysql.model_construct(**same), 1.0)]
+        return [("held", HeldMysql.like(self), 1.0)]
 
 
-class HeldMysql(MysqlWrite):
+class HeldMysql(FromBefore, MysqlWrite):
     """A write over a session from before the window."""
-
-    @property
-    def held(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def beside(self) -> list[tuple[str, WriteBase, float]]:
-        """None of its own."""
-        return []

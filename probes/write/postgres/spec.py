@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from probes.request import PLACEHOLDER
 from probes.stores.postgres import Dsn, quoted, sets_read_only
 from probes.write.canary import Canary
-from probes.write.target import WriteBase
+from probes.write.target import FromBefore, WriteBase
 
 READ_ONLY, NO_PRIVILEGE, ENDED = "25006", "42501", "57P01"
 TIMED_OUT = {"57014": "cancelled after its time", "55P03": "a lock was not to be had in time"}
@@ -152,8 +152,7 @@ class PostgresWrite(WriteBase):
         """The same write over a session from before the window."""
         if not self.held_:
             return []
-        same = {name: getattr(self, name) for name in type(self).model_fields}
-        return [("held", HeldPostgres.model_construct(**same), 1.0)]
+        return [("held", HeldPostgres.like(self), 1.0)]
 
     @property
     def own_doubts(self) -> list[str]:
@@ -169,20 +168,5 @@ class PostgresWrite(WriteBase):
         return found
 
 
-class HeldPostgres(PostgresWrite):
+class HeldPostgres(FromBefore, PostgresWrite):
     """The same write over a session from before the window."""
-
-    @property
-    def held(self) -> bool:
-        """It is."""
-        return True
-
-    @property
-    def beside(self) -> list[tuple[str, WriteBase, float]]:
-        """None of its own."""
-        return []
-
-    @property
-    def doubts(self) -> list[str]:
-        """Those of the write beside it are enough."""
-        return []
